@@ -1,0 +1,239 @@
+"""Wire models of the analysis API: requests as they are sent, answers as they come back."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from shared.names import FACTS
+
+_FROZEN = ConfigDict(frozen=True)
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+Value = StrictStr | StrictBool | StrictInt | StrictFloat
+"""A metadata value as JSON has it; strings are not read as numbers."""
+
+
+class ErrorPolicy(StrEnum):
+    """How attempts that were refused, truncated or ended in an error count."""
+
+    EXCLUDE = "exclude"
+    """They do not: `n` is the scored attempts."""
+    WRONG = "wrong"
+    """As the scale's lowest score."""
+    BOUNDS = "bounds"
+    """`mean` as for exclude, with `mean_low` and `mean_high` were they all lowest or all highest."""
+
+
+RunChoice = Literal["latest", "all"] | Annotated[list[str], Field(min_length=1, max_length=5000)]
+
+
+class AnalysisRequest(BaseModel):
+    """A group-by over one benchmark, one to three levels deep."""
+
+    model_config = _STRICT
+
+    benchmark: str = Field(examples=["mmlu-redux"])
+    level1: str = Field(
+        description="A metadata field, `model`, `run`, or " + " or ".join(f"`{fact}`" for fact in FACTS)
+    )
+    level2: str | None = None
+    level3: str | None = None
+    level1_values: list[Value] | None = Field(default=None, description="Keep these values of level 1 only")
+    level2_values: list[Value] | None = None
+    level3_values: list[Value] | None = None
+    models: list[str] | None = Field(default=None, description="Keep these models only; an alias names its model")
+    filters: dict[str, list[Value]] = Field(default={}, description="Field → the values to keep")
+    runs: RunChoice = "latest"
+    by_model: bool | None = Field(
+        default=None, description="One row a model; default true, false where a level is `model` or `run`"
+    )
+    include_null: bool = Field(default=False, description="Keep rows whose level has no value")
+    error_policy: ErrorPolicy = ErrorPolicy.EXCLUDE
+    order_by: str | None = Field(
+        default=None, description="A column, `-` before it for descending; default: the groups in their order"
+    )
+    limit: int = Field(default=1000, ge=1, le=100_000)
+
+
+class RunInfo(BaseModel):
+    """A run that an answer is made of."""
+
+    model_config = _FROZEN
+
+    result_name: str
+    model: str
+    """The canonical model id."""
+    registered: bool
+    """Whether the registry knows the model."""
+    timestamp: str
+    coverage: float
+    """Distinct questions of this run / questions of the benchmark."""
+    partial: bool
+    """Whether coverage is under 95 %."""
+
+
+class AnalysisAnswer(BaseModel):
+    """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and what the request asked for."""
+
+    model_config = _FROZEN
+
+    benchmark: str
+    group_by: list[str]
+    rows: list[dict[str, Any]]
+    total_rows: int
+    truncated: bool
+    runs: list[RunInfo]
+    warnings: list[str]
+    data_version: str
+
+
+class OptionsRequest(BaseModel):
+    """Which values a level can take, given the levels above it."""
+
+    model_config = _STRICT
+
+    level1: str
+    level1_values: list[Value] | None = None
+    level2: str | None = None
+    level2_values: list[Value] | None = None
+    level3: str | None = None
+
+
+class ValueCount(BaseModel):
+    """A value and the number of distinct questions that have it."""
+
+    model_config = _FROZEN
+
+    value: Any
+    questions: int
+
+
+class FieldOptions(BaseModel):
+    """The values of a field, in the registry's order, and how many questions have none."""
+
+    model_config = _FROZEN
+
+    field: str
+    values: list[ValueCount]
+    n_null: int
+
+
+class OptionsAnswer(BaseModel):
+    """Options for the next level."""
+
+    model_config = _FROZEN
+
+    benchmark: str
+    options: list[FieldOptions]
+    data_version: str
+
+
+class MetadataField(BaseModel):
+    """A metadata field with the values that stored questions have."""
+
+    model_config = _FROZEN
+
+    name: str
+    type: str
+    description: str
+    parent: str | None
+    values: list[ValueCount]
+    n_null: int
+
+
+class MetadataAnswer(BaseModel):
+    """What a benchmark can be grouped by."""
+
+    model_config = _FROZEN
+
+    benchmark: str
+    title: str
+    description: str
+    fields: list[MetadataField]
+    data_version: str
+
+
+class ModelMean(BaseModel):
+    """A model and its mean score."""
+
+    model_config = _FROZEN
+
+    model: str
+    mean: float
+
+
+class BenchmarkSummary(BaseModel):
+    """What is stored of one benchmark, over the latest run of each model."""
+
+    model_config = _FROZEN
+
+    benchmark: str
+    title: str
+    registered: bool
+    models: int
+    runs: int
+    questions: int
+    answers: int
+    mean: float | None
+    best_model: ModelMean | None
+    newest_run: RunInfo | None
+    stated_only_runs: int
+    parked: int
+    rejected: int
+
+
+class SummaryAnswer(BaseModel):
+    """The answer of `/analysis/summary`."""
+
+    model_config = _FROZEN
+
+    benchmarks: list[BenchmarkSummary]
+    data_version: str
+
+
+class EngineHealth(BaseModel):
+    """The SQL store's state."""
+
+    model_config = _FROZEN
+
+    engine: str
+    reachable: bool
+    detail: str | None = None
+
+
+class PoolHealth(BaseModel):
+    """The connection pool's state."""
+
+    model_config = _FROZEN
+
+    size: int
+    in_use: int
+    free: int
+    overflow: int
+    waiting: int
+
+
+class FeedHealth(BaseModel):
+    """How far the projection has come."""
+
+    model_config = _FROZEN
+
+    position: int | None
+    lag: int | None
+    """Entries of the feed not yet applied; null while one side is away."""
+    applying: str | None
+    stopped: str | None = None
+    """Why the consumer stopped for good, if it did."""
+
+
+class AnalysisHealth(BaseModel):
+    """The answer of the analysis service's `/health`."""
+
+    model_config = _FROZEN
+
+    status: str
+    store: EngineHealth
+    pool: PoolHealth
+    feed: FeedHealth
+    version: str

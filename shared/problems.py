@@ -1,0 +1,201 @@
+"""Problems as RFC 9457 describes them: one base class whose attributes carry status, type and title.
+
+Raise one where the fault is known; `shared.web` turns it into the answer. `docs/problems.md` lists every type.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+TYPE_PREFIX = "urn:scorehouse:problem:"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request, and where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    """Where: a path into the body (`data.questions[3].score`), a query parameter, or a line and column."""
+    detail: str
+    allowed: tuple[str, ...] | None = None
+    nearest: tuple[str, ...] | None = None
+
+
+class ProblemDocument(BaseModel):
+    """The body of an `application/problem+json` answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    result_name: str | None = None
+    faults: tuple[Fault, ...] | None = None
+
+
+class Problem(Exception):
+    """Base of everything that ends a request early. `detail` is a sentence for the caller."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: Iterable[Fault] = (),
+        result_name: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.result_name = result_name
+        self.retry_after_s = retry_after_s
+
+    def document(self, request_id: str | None = None) -> ProblemDocument:
+        """This problem as it is sent."""
+        return ProblemDocument(
+            type=TYPE_PREFIX + self.slug,
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            request_id=request_id,
+            result_name=self.result_name,
+            faults=self.faults or None,
+        )
+
+
+class MalformedJson(Problem):
+    """The body is not JSON; the detail says where."""
+
+    status, slug, title = 400, "malformed-json", "The body is not valid JSON"
+
+
+class InvalidRequest(Problem):
+    """The body or a parameter has a value that is not allowed; `faults` names each."""
+
+    status, slug, title = 422, "invalid-request", "The request has values that are not allowed"
+
+
+class NotFound(Problem):
+    """The path names something that is not there."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method does not."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class NotAuthenticated(Problem):
+    """No API key, or one that is not known or has expired."""
+
+    status, slug, title = 401, "not-authenticated", "A valid API key is needed"
+
+
+class NotAuthorized(Problem):
+    """The API key lacks the scope."""
+
+    status, slug, title = 403, "not-authorized", "The API key does not allow this"
+
+
+class ResultConflict(Problem):
+    """The same result was stored before with other content."""
+
+    status, slug, title = 409, "result-conflict", "This result is stored with other content"
+
+
+class ResultNameTaken(Problem):
+    """Another model's, benchmark's or run's result has this name."""
+
+    status, slug, title = 409, "result-name-taken", "Another result has this name"
+
+
+class TooLarge(Problem):
+    """The body is larger than the service's setting allows."""
+
+    status, slug, title = 413, "too-large", "The body is too large"
+
+
+class UnsupportedMedia(Problem):
+    """The body's content type or encoding is not one that is read here."""
+
+    status, slug, title = 415, "unsupported-media", "The body's type or encoding is not supported"
+
+
+class StoreUnavailable(Problem):
+    """The store behind the service cannot be reached; trying again later may work."""
+
+    status, slug, title = 503, "store-unavailable", "The store is not available"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 2) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class PoolExhausted(Problem):
+    """Every connection stayed in use for the whole acquire time-out."""
+
+    status, slug, title = 503, "pool-exhausted", "All database connections are in use"
+
+
+class TimeLimit(Problem):
+    """The query ran into its time limit."""
+
+    status, slug, title = 504, "time-limit", "The query took too long"
+
+
+class TooManyGroups(Problem):
+    """The answer would have more groups than the service's setting allows."""
+
+    status, slug, title = 422, "too-many-groups", "The answer would be too large"
+
+
+def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str) -> Fault:
+    """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those."""
+    choices = tuple(sorted(allowed))
+    nearest = tuple(get_close_matches(value, choices, n=3, cutoff=0.5))
+    hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    return Fault(place=place, detail=f"no {what} {value!r}{hint}", allowed=choices, nearest=nearest or None)
+
+
+def invalid(*faults: Fault) -> InvalidRequest:
+    """An InvalidRequest whose detail is its faults in one line."""
+    return InvalidRequest("; ".join(f"{fault.place}: {fault.detail}" for fault in faults), faults=faults)
+
+
+def validation_faults(error: ValidationError) -> list[Fault]:
+    """A pydantic error's places and messages in our words."""
+    return error_faults(error.errors(include_url=False, include_context=False))
+
+
+def error_faults(errors: Iterable[ErrorDetails]) -> list[Fault]:
+    """The same for the list that pydantic and FastAPI make of an error."""
+    faults = []
+    for item in errors:
+        message = item["msg"].removeprefix("Value error, ")
+        detail = _PYDANTIC_WORDS.get(item["type"], message[:1].lower() + message[1:])
+        faults.append(Fault(place=_place(item["loc"]), detail=detail))
+    return faults
+
+
+_PYDANTIC_WORDS = {"missing": "is required", "extra_forbidden": "is not a field of this request"}
+
+
+def _place(path: Iterable[str | int]) -> str:
+    place = ""
+    for step in path:
+        place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
+    return place or "body"
+
+
+def all_problems() -> tuple[type[Problem], ...]:
+    """Every concrete kind of problem, for documentation and its test."""
+    return tuple(sorted(Problem.__subclasses__(), key=lambda kind: (kind.status, kind.slug)))

@@ -1,0 +1,158 @@
+"""What the registry knows: benchmarks with their metadata fields, models with their facts. Read by `shared.registry.load`."""
+
+from collections.abc import Mapping
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shared.names import BENCHMARK_NAME, FACTS, FIELD_NAME, ROW_KEYS, TextId, table_suffix
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldType(StrEnum):
+    """What values a metadata field takes."""
+
+    CATEGORY = "category"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, for a sentence."""
+        return {"category": "a string", "integer": "a whole number", "number": "a number", "boolean": "true or false"}[
+            self
+        ]
+
+
+class Translated(BaseModel):
+    """A text in the page's languages."""
+
+    model_config = _STRICT
+
+    en: str = Field(min_length=1)
+    ko: str | None = None
+
+
+def _check_benchmark_name(name: str) -> str:
+    if not BENCHMARK_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} must match {BENCHMARK_NAME.pattern}")
+    return name
+
+
+def _check_field_name(name: str) -> str:
+    if not FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} must match {FIELD_NAME.pattern}")
+    if name in ROW_KEYS:
+        raise ValueError(f"{name!r} is a key of every answer's rows; choose another name")
+    return name
+
+
+class FieldSpec(BaseModel):
+    """A metadata field of a benchmark's questions."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, AfterValidator(_check_field_name)]
+    type: FieldType
+    description: Translated
+    values: tuple[str | int | float, ...] = ()
+    """The order in which values are shown; others follow in their natural order."""
+    parent: str | None = None
+    """The field that this one refines: each subject belongs to one category."""
+
+
+class BenchmarkSpec(BaseModel):
+    """A benchmark as one TOML file describes it."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, AfterValidator(_check_benchmark_name)]
+    title: Translated
+    description: Translated
+    fields: tuple[FieldSpec, ...] = Field(default=(), max_length=32)
+    score_min: float = 0.0
+    score_max: float = 1.0
+    chance_level: float | None = None
+    """Expected mean score of guessing."""
+    question_count: int | None = Field(default=None, gt=0)
+    """Number of questions, where it is fixed; coverage of a run is measured against it."""
+    harness_names: tuple[str, ...] = ()
+    """What harnesses call this benchmark."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [field.name for field in self.fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"fields: {name!r} stands twice")
+        for field in self.fields:
+            if field.parent is not None and (field.parent not in names or field.parent == field.name):
+                raise ValueError(f"fields.{field.name}.parent: {field.parent!r} is not another field of this benchmark")
+        if not self.score_min < self.score_max:
+            raise ValueError("score_min must be less than score_max")
+        return self
+
+    @cached_property
+    def by_name(self) -> Mapping[str, FieldSpec]:
+        """The fields by their names."""
+        return MappingProxyType({field.name: field for field in self.fields})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when stored results would be projected differently; 16 hexadecimal digits."""
+        shape = [
+            *sorted(f"{field.name}:{field.type}" for field in self.fields),
+            f"{self.score_min!r}…{self.score_max!r}",
+        ]
+        return sha256("\n".join(shape).encode()).hexdigest()[:16]
+
+
+class ModelSpec(BaseModel):
+    """A model's facts."""
+
+    model_config = _STRICT
+
+    id: TextId
+    title: str
+    vendor: TextId
+    family: TextId
+    version: str | None = None
+    release_date: date | None = None
+    open_weights: bool
+    context_tokens: int | None = Field(default=None, gt=0)
+    input_usd_per_mtok: float | None = Field(default=None, ge=0)
+    """List price at release, US dollars a million input tokens."""
+    output_usd_per_mtok: float | None = Field(default=None, ge=0)
+    aliases: tuple[TextId, ...] = ()
+
+    def fact(self, name: str) -> str:
+        """The value of one of `FACTS`."""
+        if name not in FACTS:
+            raise KeyError(name)
+        return str(getattr(self, name))
+
+
+class Registry:
+    """Everything registered, frozen. Build it with `shared.registry.load.load_registry`."""
+
+    def __init__(self, benchmarks: Mapping[str, BenchmarkSpec], models: Mapping[str, ModelSpec]) -> None:
+        self.benchmarks = MappingProxyType(dict(benchmarks))
+        self.models = MappingProxyType(dict(models))
+        self._canonical = {alias: model.id for model in models.values() for alias in (model.id, *model.aliases)}
+        parts = [model.model_dump_json() for _, model in sorted([*self.benchmarks.items(), *self.models.items()])]
+        self.hash = sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def canonical_model(self, model_id: str) -> str:
+        """The id that `model_id` is an alias of; itself, where nothing is registered."""
+        return self._canonical.get(model_id, model_id)
+
+    def model(self, model_id: str) -> ModelSpec | None:
+        """The facts of a model under its id or an alias."""
+        return self.models.get(self.canonical_model(model_id))
