@@ -1,4 +1,7 @@
-"""What the registry knows: benchmarks with their metadata fields, models with their facts. Read by `shared.registry.load`."""
+"""What the registry knows: benchmarks with their metadata fields, models with their facts.
+
+`shared.registry.load` reads it from files.
+"""
 
 from collections.abc import Mapping
 from datetime import date
@@ -8,11 +11,22 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from shared.names import BENCHMARK_NAME, FACTS, FIELD_NAME, ROW_KEYS, TextId, table_suffix
+from shared.names import BENCHMARK_NAME, FACTS, FIELD_NAME, ROW_KEYS, TextId
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+# Strict, for TOML has types of its own: "yes" is not true and "0.5" is no number.
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+_LIST = Field(default=(), strict=False)
 
 
 class FieldType(StrEnum):
@@ -30,6 +44,10 @@ class FieldType(StrEnum):
             self
         ]
 
+    def fits(self, value: object) -> bool:
+        """Whether a value is of this type; true and false are no numbers."""
+        return type(value) in {"category": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}[self]
+
 
 class Translated(BaseModel):
     """A text in the page's languages."""
@@ -38,6 +56,10 @@ class Translated(BaseModel):
 
     en: str = Field(min_length=1)
     ko: str | None = None
+
+    def read(self, language: str) -> str:
+        """The text in `language`, in English where it is not there."""
+        return self.ko if language == "ko" and self.ko else self.en
 
 
 def _check_benchmark_name(name: str) -> str:
@@ -54,18 +76,38 @@ def _check_field_name(name: str) -> str:
     return name
 
 
+def _check_value(value: object) -> str | int | float:
+    if isinstance(value, str | int | float):
+        return value
+    raise ValueError("must be a string, a number, true or false")
+
+
 class FieldSpec(BaseModel):
     """A metadata field of a benchmark's questions."""
 
     model_config = _STRICT
 
     name: Annotated[str, AfterValidator(_check_field_name)]
-    type: FieldType
+    type: Annotated[FieldType, Field(strict=False)]
     description: Translated
-    values: tuple[str | int | float, ...] = ()
+    values: tuple[Annotated[str | int | float, PlainValidator(_check_value)], ...] = _LIST
     """The order in which values are shown; others follow in their natural order."""
     parent: str | None = None
     """The field that this one refines: each subject belongs to one category."""
+
+    @field_validator("values")
+    @classmethod
+    def _check_values(
+        cls, values: tuple[str | int | float, ...], info: ValidationInfo
+    ) -> tuple[str | int | float, ...]:
+        kind = info.data.get("type")
+        for value in values:
+            if kind is not None and not kind.fits(value):
+                raise ValueError(f"{value!r} is not {kind.expected}, which the type {str(kind)!r} asks for")
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value!r} stands twice")
+        return values
 
 
 class BenchmarkSpec(BaseModel):
@@ -76,14 +118,14 @@ class BenchmarkSpec(BaseModel):
     name: Annotated[str, AfterValidator(_check_benchmark_name)]
     title: Translated
     description: Translated
-    fields: tuple[FieldSpec, ...] = Field(default=(), max_length=32)
+    fields: tuple[FieldSpec, ...] = Field(default=(), strict=False, max_length=32)
     score_min: float = 0.0
     score_max: float = 1.0
     chance_level: float | None = None
     """Expected mean score of guessing."""
     question_count: int | None = Field(default=None, gt=0)
     """Number of questions, where it is fixed; coverage of a run is measured against it."""
-    harness_names: tuple[str, ...] = ()
+    harness_names: tuple[str, ...] = _LIST
     """What harnesses call this benchmark."""
 
     @model_validator(mode="after")
@@ -95,9 +137,22 @@ class BenchmarkSpec(BaseModel):
         for field in self.fields:
             if field.parent is not None and (field.parent not in names or field.parent == field.name):
                 raise ValueError(f"fields.{field.name}.parent: {field.parent!r} is not another field of this benchmark")
+            if self._is_its_own_ancestor(field.name):
+                raise ValueError(f"fields.{field.name}.parent: the parents lead back to {field.name!r}")
         if not self.score_min < self.score_max:
             raise ValueError("score_min must be less than score_max")
+        if self.chance_level is not None and not self.score_min <= self.chance_level <= self.score_max:
+            raise ValueError("chance_level must lie between score_min and score_max")
         return self
+
+    def _is_its_own_ancestor(self, name: str) -> bool:
+        parents = {field.name: field.parent for field in self.fields}
+        seen: set[str] = set()
+        step = parents[name]
+        while step is not None and step not in seen:
+            seen.add(step)
+            step = parents.get(step)
+        return name in seen
 
     @cached_property
     def by_name(self) -> Mapping[str, FieldSpec]:
@@ -120,7 +175,7 @@ class ModelSpec(BaseModel):
     model_config = _STRICT
 
     id: TextId
-    title: str
+    title: str = Field(min_length=1)
     vendor: TextId
     family: TextId
     version: str | None = None
@@ -130,7 +185,7 @@ class ModelSpec(BaseModel):
     input_usd_per_mtok: float | None = Field(default=None, ge=0)
     """List price at release, US dollars a million input tokens."""
     output_usd_per_mtok: float | None = Field(default=None, ge=0)
-    aliases: tuple[TextId, ...] = ()
+    aliases: tuple[TextId, ...] = _LIST
 
     def fact(self, name: str) -> str:
         """The value of one of `FACTS`."""
@@ -146,7 +201,7 @@ class Registry:
         self.benchmarks = MappingProxyType(dict(benchmarks))
         self.models = MappingProxyType(dict(models))
         self._canonical = {alias: model.id for model in models.values() for alias in (model.id, *model.aliases)}
-        parts = [model.model_dump_json() for _, model in sorted([*self.benchmarks.items(), *self.models.items()])]
+        parts = [specs[name].model_dump_json() for specs in (self.benchmarks, self.models) for name in sorted(specs)]
         self.hash = sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def canonical_model(self, model_id: str) -> str:

@@ -1,0 +1,148 @@
+"""Folds the rows of a group-by query into the rows of an answer. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyroaring import BitMap
+
+from analysis_service.database import Row
+from analysis_service.queries.group_by import RunKey
+from analysis_service.queries.tables import SUM_COLUMNS
+from analysis_service.resolve import ResolvedAnalysis, run_value
+from analysis_service.runs import Run
+from shared.analysis import ErrorPolicy
+from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType
+
+_COLUMN = {name: position for position, name in enumerate(SUM_COLUMNS)}
+
+
+@dataclass(slots=True)
+class Cell:
+    """One group: column-wise sums, and the sets of its questions."""
+
+    sums: list[float]
+    sets: set[int] = field(default_factory=set)
+
+    def __getitem__(self, column: str) -> float:
+        return self.sums[_COLUMN[column]]
+
+
+def fold_rows(rows: Sequence[Row], resolved: ResolvedAnalysis) -> dict[tuple[Any, ...], Cell]:
+    """Group key (in the order of `group_by`) → cell. Several model ids may be one model, several models one vendor."""
+    key_of = _key_maker(resolved)
+    width = len(resolved.plan.fields) + (resolved.plan.run_key is not RunKey.NONE)
+    cells: dict[tuple[Any, ...], Cell] = {}
+    for row in rows:
+        key = key_of(row)
+        if key is None:
+            continue
+        values = row[width + 1 :]
+        cell = cells.get(key)
+        if cell is None:
+            cells[key] = cell = Cell([float(value) for value in values])
+        else:
+            cell.sums = [left + float(right) for left, right in zip(cell.sums, values, strict=True)]
+        cell.sets.add(row[width])
+    return cells
+
+
+def _key_maker(resolved: ResolvedAnalysis) -> Callable[[Row], tuple[Any, ...] | None]:
+    plan = resolved.plan
+    offset = 0 if plan.run_key is RunKey.NONE else 1
+    run_of: Mapping[Any, Run] = {}
+    if plan.run_key is RunKey.MODEL:
+        run_of = {run.model_id: run for run in resolved.runs}
+    elif plan.run_key is RunKey.RUN:
+        run_of = {run.run_no: run for run in resolved.runs}
+    makers: list[Callable[[Row], Any]] = []
+    for name in resolved.group_by:
+        if name in plan.fields:
+            makers.append(_field_reader(offset + plan.fields.index(name), resolved.spec.by_name[name]))
+        else:
+            makers.append(_run_reader(run_of, name))
+    keep_null = not plan.drop_null and bool(plan.fields)
+
+    def key_of(row: Row) -> tuple[Any, ...] | None:
+        if offset and row[0] not in run_of:
+            return None
+        key = tuple(make(row) for make in makers)
+        return key if keep_null or None not in key else None
+
+    return key_of
+
+
+def _run_reader(run_of: Mapping[Any, Run], name: str) -> Callable[[Row], str | None]:
+    return lambda row: run_value(run_of[row[0]], name)
+
+
+def _field_reader(position: int, spec: FieldSpec) -> Callable[[Row], Any]:
+    if spec.type is FieldType.BOOLEAN:
+        return lambda row: None if row[position] is None else bool(row[position])
+    return lambda row: row[position]
+
+
+def answer_rows(
+    cells: Mapping[tuple[Any, ...], Cell],
+    resolved: ResolvedAnalysis,
+    question_sets: Mapping[int, BitMap],
+    policy: ErrorPolicy,
+) -> list[dict[str, Any]]:
+    """The rows of the answer, in the order asked for."""
+    rows = [
+        dict(zip(resolved.group_by, key, strict=True))
+        | {"n": 0, "n_questions": len(BitMap.union(*(question_sets[number] for number in cell.sets)))}
+        | _means(cell, resolved.spec, policy)
+        for key, cell in cells.items()
+    ]
+    by_group = _group_sorter(resolved)
+    rows.sort(key=by_group)
+    if resolved.order_by is not None:
+        column = resolved.order_by
+        if column in resolved.group_by:
+            rows.sort(key=lambda row: by_group(row)[resolved.group_by.index(column)], reverse=resolved.descending)
+        else:
+            known = [row for row in rows if row[column] is not None]
+            known.sort(key=lambda row: row[column], reverse=resolved.descending)
+            rows = known + [row for row in rows if row[column] is None]
+    return rows
+
+
+def _means(cell: Cell, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, Any]:
+    n, total = int(cell["n_scored"]), cell["score_sum"]
+    failed = int(cell["n_refused"] + cell["n_truncated"] + cell["n_error"])
+    measures: dict[str, Any] = {"n": n, "mean": total / n if n else None}
+    if policy is ErrorPolicy.WRONG:
+        n += failed
+        measures = {"n": n, "mean": (total + failed * spec.score_min) / n if n else None}
+    elif policy is ErrorPolicy.BOUNDS:
+        unknown = failed + int(cell["n_unscored"])
+        asked = n + unknown
+        measures["mean_low"] = (total + unknown * spec.score_min) / asked if asked else None
+        measures["mean_high"] = (total + unknown * spec.score_max) / asked if asked else None
+    questions = cell["n_questions_scored"]
+    measures["mean_by_question"] = cell["question_mean_sum"] / questions if questions else None
+    return measures
+
+
+def _group_sorter(resolved: ResolvedAnalysis) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    keys: list[tuple[str, Callable[[Any], tuple[Any, ...]]]] = []
+    for name in resolved.group_by:
+        spec = resolved.spec.by_name.get(name)
+        keys.append((name, value_sorter(spec) if spec else _null_last))
+    return lambda row: tuple(key(row[name]) for name, key in keys)
+
+
+def _null_last(value: str | None) -> tuple[bool, str]:
+    return value is None, value or ""
+
+
+def value_sorter(spec: FieldSpec) -> Callable[[Any], tuple[bool, int, Any]]:
+    """A sort key for a field's values: the registry's order, then their own, null last."""
+    order = {value: position for position, value in enumerate(spec.values)}
+    empty: Any = "" if spec.type is FieldType.CATEGORY else 0
+
+    def key(value: Any) -> tuple[bool, int, Any]:  # noqa: ANN401
+        return (value is None, order.get(value, len(order)), empty if value is None else value)
+
+    return key

@@ -1,0 +1,203 @@
+"""SQLite by aiosqlite: one file in WAL mode, one writer, a few readers, each connection with a thread of its own."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import aiosqlite
+import structlog
+from pypika import Table
+from pypika.queries import QueryBuilder
+
+from analysis_service.database import PoolState, Row, Session
+from analysis_service.database.dialect import SQLITE
+from shared.problems import PoolExhausted, Problem, StoreUnavailable, TimeLimit
+
+log = structlog.get_logger(__name__)
+
+_UNAVAILABLE = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
+}
+
+
+class SqliteDatabase:
+    """A `Database` in one file."""
+
+    dialect = SQLITE
+
+    def __init__(
+        self,
+        writer: aiosqlite.Connection,
+        readers: Sequence[aiosqlite.Connection],
+        *,
+        acquire_timeout_s: float,
+        query_timeout_s: float,
+    ) -> None:
+        self._writer = writer
+        self._writing = asyncio.Lock()
+        self._free = list(readers)
+        self._size = len(readers)
+        self._places = asyncio.Semaphore(self._size)
+        self._waiting = 0
+        self._acquire_timeout_s = acquire_timeout_s
+        self._query_timeout_s = query_timeout_s
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """Reads in one deferred transaction: in WAL mode it sees the state of its first read."""
+        connection = await self._acquire()
+        try:
+            async with _begun(connection, "BEGIN"):
+                yield SqliteSession(connection, self._query_timeout_s)
+        finally:
+            self._free.append(connection)
+            self._places.release()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Writes in one transaction that takes the file's write lock at its beginning."""
+        async with self._writing, _begun(self._writer, "BEGIN IMMEDIATE"):
+            yield SqliteSession(self._writer, None)
+
+    @asynccontextmanager
+    async def alone(self, purpose: str) -> AsyncIterator[Session]:
+        """A transaction: the file's write lock keeps others out."""
+        async with self.transaction() as session:
+            yield session
+
+    async def ping(self) -> None:
+        """Read one row."""
+        async with self.snapshot() as session:
+            await session.define("SELECT 1")
+
+    def pool_state(self) -> PoolState:
+        """The readers."""
+        free = len(self._free)
+        return PoolState(size=self._size, in_use=self._size - free, free=free, overflow=0, waiting=self._waiting)
+
+    async def _acquire(self) -> aiosqlite.Connection:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._acquire_timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolExhausted(
+                f"All {self._size} database connections stayed in use for {self._acquire_timeout_s:g} s; try again.",
+                retry_after_s=1,
+            ) from None
+        finally:
+            self._waiting -= 1
+        return self._free.pop()
+
+
+@asynccontextmanager
+async def _begun(connection: aiosqlite.Connection, begin: str) -> AsyncIterator[None]:
+    session = SqliteSession(connection, None)
+    await session.define(begin)
+    try:
+        yield
+        await session.define("COMMIT")
+    except BaseException:
+        # A cancelled task's statement goes on in the connection's thread; the rollback queues behind it.
+        with suppress(sqlite3.Error, Problem):  # some errors have rolled it back already
+            await asyncio.shield(session.define("ROLLBACK"))
+        raise
+
+
+class SqliteSession:
+    """A `Session` on one connection."""
+
+    def __init__(self, connection: aiosqlite.Connection, timeout_s: float | None) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+
+    async def fetch(self, query: QueryBuilder) -> list[Row]:
+        """The rows of a SELECT."""
+        sql, parameters = SQLITE.render(query)
+        timer = self._interrupt_later()
+        try:
+            with _as_problems():
+                return [tuple(row) for row in await self._connection.execute_fetchall(sql, parameters)]
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def execute(self, query: QueryBuilder) -> None:
+        """Run an UPDATE or DELETE."""
+        sql, parameters = SQLITE.render(query)
+        with _as_problems():
+            async with self._connection.execute(sql, parameters):
+                pass
+
+    async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert `rows`."""
+        if rows:
+            with _as_problems():
+                async with self._connection.executemany(SQLITE.render_insert(table, columns), rows):
+                    pass
+
+    async def define(self, statement: str) -> None:
+        """Run a statement without values."""
+        with _as_problems():
+            async with self._connection.execute(statement):
+                pass
+
+    async def columns(self, table: str) -> list[str]:
+        """The names of a table's columns; none if there is no such table."""
+        with _as_problems():
+            rows = await self._connection.execute_fetchall("SELECT name FROM pragma_table_info(?)", [table])
+        return [name for (name,) in rows]
+
+    def _interrupt_later(self) -> asyncio.TimerHandle | None:
+        if self._timeout_s is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._timeout_s, lambda: loop.create_task(self._connection.interrupt()))
+
+
+class _as_problems:  # noqa: N801 - reads as the statement it is
+    """Turns the driver's errors into problems. Their text is logged, never sent."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, sqlite3.DatabaseError):
+            problem = _problem(error)
+            if problem is not None:
+                raise problem from error
+
+
+def _problem(error: sqlite3.DatabaseError) -> Problem | None:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return TimeLimit("The query ran into its time limit (QUERY_TIMEOUT_S); ask for fewer levels, runs or models.")
+    if code in _UNAVAILABLE:
+        log.warning("SQL store unavailable", error=str(error))
+        return StoreUnavailable("The SQL store cannot be used at the moment; try again shortly.")
+    return None
+
+
+@asynccontextmanager
+async def open_sqlite(
+    file: Path, *, readers: int = 4, acquire_timeout_s: float = 10, query_timeout_s: float = 10
+) -> AsyncIterator[SqliteDatabase]:
+    """The store in `file`, made if it is not there; StoreUnavailable if it cannot be opened."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(readers + 1):
+            with _as_problems():
+                connection = await stack.enter_async_context(aiosqlite.connect(file, isolation_level=None))
+                connections.append(connection)
+                # NORMAL may forget the last transactions when the power fails, never half of one; the feed
+                # position is forgotten with them, so they are applied again.
+                for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536"):
+                    async with connection.execute(f"PRAGMA {pragma}"):
+                        pass
+        yield SqliteDatabase(
+            connections[0], connections[1:], acquire_timeout_s=acquire_timeout_s, query_timeout_s=query_timeout_s
+        )

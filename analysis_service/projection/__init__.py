@@ -1,0 +1,1 @@
+"""Takes results over the feed and applies each exactly once."""

@@ -1,0 +1,95 @@
+"""A run's answers as columns, and packed: what group-bys over sums cannot tell is read from here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import msgspec
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from shared.submission import Question, Status
+
+STATUSES = tuple(Status)
+"""`status` in a column is the position here; the order is stored, so it only ever grows at its end."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerColumns:
+    """One entry an attempt, in the order sent; numbers that were not told are NaN."""
+
+    question_no: NDArray[np.int32]
+    combination: NDArray[np.int32]
+    attempt: NDArray[np.int16]
+    status: NDArray[np.int8]
+    score: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+    input_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    cost_usd: NDArray[np.float64]
+    answer: tuple[str | None, ...]
+    """As sent if it was a string, else as JSON."""
+    target: tuple[str | None, ...]
+
+
+_TEXTS = ("answer", "target")
+_DTYPES = {
+    "question_no": np.int32, "combination": np.int32, "attempt": np.int16, "status": np.int8, "score": np.float64,
+    "latency_ms": np.float64, "input_tokens": np.float64, "output_tokens": np.float64, "cost_usd": np.float64,
+}  # fmt: skip
+
+
+def answer_columns(
+    questions: Sequence[Question], question_no: NDArray[np.int32], combination: NDArray[np.int32]
+) -> AnswerColumns:
+    """The columns of `questions`, numbered as given."""
+    status_code = {status: code for code, status in enumerate(STATUSES)}
+
+    def numbers(name: str) -> NDArray[np.float64]:
+        # float(None) has no meaning to numpy; NaN is what None is to a column of numbers.
+        return np.array([getattr(question, name) for question in questions], dtype=np.float64)
+
+    return AnswerColumns(
+        question_no=question_no,
+        combination=combination,
+        attempt=np.array([question.attempt for question in questions], dtype=np.int16),
+        status=np.array([status_code[question.status] for question in questions], dtype=np.int8),
+        score=numbers("score"),
+        latency_ms=numbers("latency_ms"),
+        input_tokens=numbers("input_tokens"),
+        output_tokens=numbers("output_tokens"),
+        cost_usd=numbers("cost_usd"),
+        answer=tuple(_text(question.answer) for question in questions),
+        target=tuple(_text(question.target) for question in questions),
+    )
+
+
+def pack(columns: AnswerColumns) -> bytes:
+    """`columns` as one compressed value."""
+    parts: dict[str, object] = {"version": _VERSION}
+    for name, dtype in _DTYPES.items():
+        # Explicitly little-endian, so that what one machine wrote another reads.
+        parts[name] = getattr(columns, name).astype(np.dtype(dtype).newbyteorder("<")).tobytes()
+    for name in _TEXTS:
+        parts[name] = getattr(columns, name)
+    return zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(parts))
+
+
+def unpack(packed: bytes) -> AnswerColumns:
+    """What `pack` was given."""
+    parts = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed))
+    if parts.pop("version") != _VERSION:
+        raise ValueError("packed answers of another version; rebuild the projection")
+    for name, dtype in _DTYPES.items():
+        parts[name] = np.frombuffer(parts[name], dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
+    for name in _TEXTS:
+        parts[name] = tuple(parts[name])
+    return AnswerColumns(**{field.name: parts[field.name] for field in fields(AnswerColumns)})
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,224 @@
+"""Applies one result: an idempotent replace by its name, in one transaction with the feed position.
+
+Invalidation, restoration, a registry change and a rebuild are this same operation.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from pypika import Order, Table
+from pypika import functions as fn
+
+from analysis_service.database import Database, Row, Session
+from analysis_service.database.dialect import Dialect
+from analysis_service.projection.answers import answer_columns, pack
+from analysis_service.projection.prepare import AppliedState, PreparedRun
+from analysis_service.projection.sums import CombinationSums, set_digest, set_members, sum_by_combination
+from analysis_service.queries.tables import (
+    ANSWERS,
+    APPLIED,
+    FEED_STATE,
+    RUNS,
+    SUM_COLUMNS,
+    BenchmarkTables,
+    field_column,
+)
+from shared.registry.specs import BenchmarkSpec
+from shared.results import FeedEntry
+
+
+class FeedGap(Exception):
+    """The position moved since the entry was read: another instance applied it, or more."""
+
+
+@dataclass(slots=True)
+class Numbering:
+    """The numbers of a table's rows by their keys. Rows are only ever added, so it is refreshed from its end."""
+
+    table: Table
+    number: str
+    keys: tuple[str, ...]
+    known: dict[Hashable, int] = field(default_factory=dict)
+    last: int = 0
+
+    async def refresh(self, session: Session, dialect: Dialect) -> None:
+        """Learn the rows that were committed since."""
+        number = self.table.field(self.number)
+        query = dialect.query.from_(self.table).select(number, *(self.table.field(key) for key in self.keys))
+        for row in await session.fetch(query.where(number > self.last).orderby(number, order=Order.asc)):
+            self.known[row[1:] if len(self.keys) != 1 else row[1]] = self.last = row[0]
+
+    def number_all(self, keys: Iterable[Hashable]) -> tuple[list[int], dict[Hashable, int]]:
+        """A number for each key, and the new ones among them, which count once they are committed and refreshed."""
+        new: dict[Hashable, int] = {}
+        numbers = []
+        for key in keys:
+            number = self.known.get(key) or new.get(key)
+            if number is None:
+                number = new[key] = self.last + len(new) + 1
+            numbers.append(number)
+        return numbers, new
+
+
+class Projection:
+    """The writing side of the SQL store. One at a time over all instances: each transaction begins with a row lock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._numberings: dict[tuple[str, str], Numbering] = {}
+
+    async def position(self) -> int:
+        """The seq of the last entry applied; 0 before the first."""
+        async with self._database.snapshot() as session:
+            query = self._database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
+            return int((await session.fetch(query))[0][0])
+
+    async def apply(self, entry: FeedEntry, run: PreparedRun) -> None:
+        """Apply the next entry of the feed. FeedGap if it is not the next one any more."""
+        async with self._database.transaction() as session:
+            await self._lock(session, expected=entry.seq - 1)
+            await self._replace(session, run, seq=entry.seq, href=entry.href)
+            await self._advance(session, position=entry.seq)
+
+    async def reapply(self, run: PreparedRun) -> None:
+        """Apply a result anew under a changed registry, without moving the position."""
+        async with self._database.transaction() as session:
+            await self._lock(session, expected=None)
+            query = self._database.dialect.query
+            found = await session.fetch(
+                query.from_(APPLIED).select(APPLIED.seq, APPLIED.href).where(APPLIED.result_name == run.result_name)
+            )
+            if found:
+                [(seq, href)] = found
+                await self._replace(session, run, seq=seq, href=href)
+                await self._advance(session, position=None)
+
+    async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[tuple[str, str]]:
+        """(result_name, href) of results that were decided under another definition of their benchmark."""
+        query = self._database.dialect.query
+        found: list[tuple[str, str]] = []
+        async with self._database.snapshot() as session:
+            for benchmark, fingerprint in fingerprints.items():
+                rows = await session.fetch(
+                    query.from_(APPLIED)
+                    .select(APPLIED.result_name, APPLIED.href)
+                    .where((APPLIED.benchmark == benchmark) & (APPLIED.registry_hash != fingerprint))
+                    .orderby(APPLIED.seq)
+                    .limit(limit)
+                )
+                found += [(name, href) for name, href in rows]
+        return found
+
+    async def _lock(self, session: Session, *, expected: int | None) -> None:
+        dialect = self._database.dialect
+        query = dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
+        [(position,)] = await session.fetch(query.for_update() if dialect.locks_rows else query)
+        if expected is not None and position != expected:
+            raise FeedGap(f"position is {position}, not {expected}")
+
+    async def _advance(self, session: Session, *, position: int | None) -> None:
+        query = self._database.dialect.query.update(FEED_STATE).set(FEED_STATE.version, FEED_STATE.version + 1)
+        await session.execute(query if position is None else query.set(FEED_STATE.position, position))
+
+    async def _replace(self, session: Session, run: PreparedRun, *, seq: int, href: str) -> None:
+        query = self._database.dialect.query
+        run_no = await self._remove(session, run)
+        if run.state is AppliedState.APPLIED and run.spec is not None:
+            await self._insert_run(session, run, run.spec, seq=seq, run_no=run_no)
+        await session.execute(query.from_(APPLIED).delete().where(APPLIED.result_name == run.result_name))
+        await session.insert(
+            APPLIED,
+            ["result_name", "seq", "benchmark", "sha256", "href", "state", "reason", "registry_hash"],
+            [(run.result_name, seq, run.benchmark, run.sha256, href, run.state.value, run.reason, run.registry_hash)],
+        )
+
+    async def _remove(self, session: Session, run: PreparedRun) -> int:
+        """Take out what the result has put in, and return the number to put it back under."""
+        query = self._database.dialect.query
+        found = await session.fetch(query.from_(RUNS).select(RUNS.run_no).where(RUNS.result_name == run.result_name))
+        if not found:
+            [(greatest,)] = await session.fetch(query.from_(RUNS).select(fn.Max(RUNS.run_no)))
+            return int(greatest or 0) + 1
+        run_no = int(found[0][0])
+        for table in (RUNS, ANSWERS, BenchmarkTables(run.benchmark).sums):
+            await session.execute(query.from_(table).delete().where(table.run_no == run_no))
+        return run_no
+
+    async def _insert_run(
+        self, session: Session, run: PreparedRun, spec: BenchmarkSpec, *, seq: int, run_no: int
+    ) -> None:
+        set_no = None
+        sums: list[CombinationSums] = []
+        if run.questions:
+            question_no = await self._number_questions(session, run)
+            combination = await self._number_combinations(session, run, spec)
+            columns = await asyncio.to_thread(answer_columns, run.questions, question_no, combination)
+            sums = await asyncio.to_thread(sum_by_combination, columns)
+            await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, await asyncio.to_thread(pack, columns))])
+            set_no = await self._insert_sums(session, run, run_no, sums, np.unique(question_no))
+        total = {name: sum(cell.values[index] for cell in sums) for index, name in enumerate(SUM_COLUMNS)}
+        await session.insert(
+            RUNS,
+            [
+                *("run_no", "result_name", "benchmark", "run_id", "model_id", "source", "timestamp", "time_key", "seq"),
+                *("set_no", "n_questions", "n_answers", "n_scored", "score_sum", "stated_score"),
+            ],
+            [
+                (
+                    *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
+                    *(run.timestamp, run.time_key, seq, set_no, len({q.question_id for q in run.questions})),
+                    *(len(run.questions), total["n_scored"], total["score_sum"], run.stated_score),
+                )
+            ],
+        )
+
+    async def _number_questions(self, session: Session, run: PreparedRun) -> NDArray[np.int32]:
+        numbering = self._numbering(
+            run.benchmark, BenchmarkTables(run.benchmark).questions, "question_no", "question_id"
+        )
+        await numbering.refresh(session, self._database.dialect)
+        numbers, new = numbering.number_all(question.question_id for question in run.questions)
+        hashes = {question.question_id: question.content_hash for question in reversed(run.questions)}
+        rows = [(number, question_id, hashes[str(question_id)]) for question_id, number in new.items()]
+        await session.insert(numbering.table, ["question_no", "question_id", "content_hash"], rows)
+        return np.array(numbers, dtype=np.int32)
+
+    async def _number_combinations(self, session: Session, run: PreparedRun, spec: BenchmarkSpec) -> NDArray[np.int32]:
+        names = [item.name for item in spec.fields]
+        columns = [field_column(name) for name in names]
+        numbering = self._numbering(run.benchmark, BenchmarkTables(run.benchmark).combinations, "combination", *columns)
+        await numbering.refresh(session, self._database.dialect)
+        numbers, new = numbering.number_all(
+            tuple(question.metadata.get(name) for name in names) if len(names) != 1 else question.metadata.get(names[0])
+            for question in run.questions
+        )
+        rows: list[Row] = [
+            (number, *(values if isinstance(values, tuple) else (values,))) for values, number in new.items()
+        ]
+        await session.insert(numbering.table, ["combination", *columns], rows)
+        return np.array(numbers, dtype=np.int32)
+
+    async def _insert_sums(
+        self, session: Session, run: PreparedRun, run_no: int, sums: Sequence[CombinationSums], asked: NDArray[np.int32]
+    ) -> int:
+        """Insert the sums with their question sets; returns the number of the whole run's set."""
+        tables = BenchmarkTables(run.benchmark)
+        numbering = self._numbering(run.benchmark, tables.question_sets, "set_no", "digest")
+        await numbering.refresh(session, self._database.dialect)
+        members = {set_digest(questions): questions for questions in (asked, *(cell.questions for cell in sums))}
+        numbers, new = numbering.number_all(members)
+        by_digest = dict(zip(members, numbers, strict=True))
+        rows = [(number, digest, set_members(members[str(digest)])) for digest, number in new.items()]
+        await session.insert(tables.question_sets, ["set_no", "digest", "members"], rows)
+        await session.insert(
+            tables.sums,
+            ["run_no", "combination", "set_no", *SUM_COLUMNS],
+            [(run_no, cell.combination, by_digest[set_digest(cell.questions)], *cell.values) for cell in sums],
+        )
+        return by_digest[set_digest(asked)]
+
+    def _numbering(self, benchmark: str, table: Table, number: str, *keys: str) -> Numbering:
+        return self._numberings.setdefault((benchmark, number), Numbering(table, number, keys))

@@ -1,0 +1,74 @@
+"""Reads the results service: its feed, and the results that entries name. Any fault is a FeedUnavailable."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+from pydantic import ValidationError
+
+from shared.results import FeedEntry
+
+PAGE = 500
+
+
+class FeedUnavailable(Exception):
+    """The results service cannot be reached or does not answer as it should; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Entries after a position, in order, and the feed's greatest seq when they were read."""
+
+    entries: tuple[FeedEntry, ...]
+    head: int
+
+
+class FeedClient:
+    """The results service as its consumer sees it."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def read(self, *, after: int, wait_s: float) -> FeedPage:
+        """The next entries after `after`; waits up to `wait_s` seconds for the first."""
+        parameters: dict[str, str | int | float] = {"after": after, "limit": PAGE, "wait_s": wait_s}
+        response = await self._get("/feed", params=parameters, timeout_s=wait_s + 30)
+        try:
+            entries = tuple(FeedEntry.model_validate_json(line) for line in response.text.splitlines() if line)
+            head = int(response.headers["feed-head"])
+        except (ValidationError, KeyError, ValueError) as error:
+            raise FeedUnavailable(f"{response.url} answered something that is not a feed: {error}") from error
+        expected = after
+        for entry in entries:
+            expected += 1
+            if entry.seq != expected:
+                raise FeedUnavailable(
+                    f"the feed has {entry.seq} where {expected} is due; is RESULTS_URL another service?"
+                )
+        return FeedPage(entries, head)
+
+    async def fetch(self, href: str) -> bytes:
+        """The body of the result at `href`, as entries name it."""
+        return (await self._get(href)).content
+
+    async def _get(
+        self, path: str, *, params: dict[str, str | int | float] | None = None, timeout_s: float = 60
+    ) -> httpx.Response:
+        try:
+            response = await self._http.get(path, params=params, timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise FeedUnavailable(f"the results service does not answer: {error or type(error).__name__}") from error
+        if response.status_code != 200:
+            raise FeedUnavailable(
+                f"the results service answered {response.status_code} to GET {path}: {response.text[:300]}"
+            )
+        return response
+
+
+@asynccontextmanager
+async def open_feed(results_url: str, api_key: str | None) -> AsyncIterator[FeedClient]:
+    """A client of the results service at `results_url`."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    async with httpx.AsyncClient(base_url=results_url, headers=headers) as http:
+        yield FeedClient(http)

@@ -1,0 +1,101 @@
+"""Decides what becomes of a fetched result, before any SQL: pure, and run off the event loop."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from shared.problems import Problem
+from shared.registry.specs import BenchmarkSpec, Registry
+from shared.results import ResultState
+from shared.strict_json import read_json
+from shared.submission import Question, check_against, read_questions, stated_score
+from shared.timestamps import sort_key
+
+REASON_MAX = 2000
+
+
+class AppliedState(StrEnum):
+    """What the projection made of a result."""
+
+    APPLIED = "applied"
+    PARKED = "parked"
+    """Its benchmark is not registered; it comes back when it is."""
+    REJECTED = "rejected"
+    """It does not fit its benchmark as registered here; the reason is told, and another registry may take it."""
+    INVALIDATED = "invalidated"
+
+
+class StoredDocument(msgspec.Struct, frozen=True):
+    """What the results service answers for one result."""
+
+    result_name: str
+    run_id: str
+    benchmark_name: str
+    timestamp: str
+    model_id: str
+    source: str
+    sha256: str
+    state: ResultState
+    data: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A result's envelope, and what is to be made of it."""
+
+    result_name: str
+    benchmark: str
+    run_id: str
+    model_id: str
+    source: str
+    timestamp: str
+    time_key: str
+    sha256: str
+    state: AppliedState
+    reason: str | None
+    registry_hash: str
+    """The benchmark's fingerprint that this was decided by; empty where it is not registered."""
+    spec: BenchmarkSpec | None
+    questions: tuple[Question, ...]
+    stated_score: float | None
+
+
+def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
+    """Decide about the result in `body`, the answer of GET /standardized_output/{result_name}."""
+    document = msgspec.json.decode(body, type=StoredDocument)
+    spec = registry.benchmarks.get(document.benchmark_name)
+    questions: tuple[Question, ...] = ()
+    stated: float | None = None
+    state, reason = AppliedState.APPLIED, None
+    if document.state is ResultState.INVALIDATED:
+        state = AppliedState.INVALIDATED
+    elif spec is None:
+        state = AppliedState.PARKED
+        reason = f"benchmark {document.benchmark_name!r} is not registered"
+    else:
+        try:
+            value = read_json(bytes(document.data))
+            if not isinstance(value, dict | list):
+                raise TypeError("the results service keeps only objects and arrays as data")
+            questions = tuple(read_questions(value) or ())
+            check_against(spec, questions)
+            stated = stated_score(value) if not questions else None
+        except Problem as problem:
+            state, reason, questions = AppliedState.REJECTED, problem.detail[:REASON_MAX], ()
+    return PreparedRun(
+        result_name=document.result_name,
+        benchmark=document.benchmark_name,
+        run_id=document.run_id,
+        model_id=document.model_id,
+        source=document.source,
+        timestamp=document.timestamp,
+        time_key=sort_key(document.timestamp),
+        sha256=document.sha256,
+        state=state,
+        reason=reason,
+        registry_hash=spec.fingerprint if spec else "",
+        spec=spec,
+        questions=questions,
+        stated_score=stated,
+    )

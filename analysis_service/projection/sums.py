@@ -1,0 +1,81 @@
+"""Sums over a run's answers by combination of metadata values. Pure."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from analysis_service.projection.answers import STATUSES, AnswerColumns
+from analysis_service.queries.tables import SUM_COLUMNS
+from shared.submission import Status
+
+
+@dataclass(frozen=True, slots=True)
+class CombinationSums:
+    """The sums of one combination; `values` are in the order of `SUM_COLUMNS`."""
+
+    combination: int
+    questions: NDArray[np.int32]
+    """Distinct question numbers, ascending."""
+    values: tuple[int | float, ...]
+
+
+def sum_by_combination(columns: AnswerColumns) -> list[CombinationSums]:
+    """One entry for each combination that occurs, ascending."""
+    combinations, cell = np.unique(columns.combination, return_inverse=True)
+    size = len(combinations)
+    scored = (columns.status == STATUSES.index(Status.SCORED)) & ~np.isnan(columns.score)
+    sums: dict[str, NDArray[np.float64] | NDArray[np.intp]] = {
+        f"n_{status}": np.bincount(cell[columns.status == code], minlength=size) for code, status in enumerate(STATUSES)
+    }
+    score = columns.score[scored]
+    sums["score_sum"] = np.bincount(cell[scored], weights=score, minlength=size)
+    sums["score_square_sum"] = np.bincount(cell[scored], weights=score * score, minlength=size)
+    sums["n_questions_scored"], sums["question_mean_sum"] = _sum_question_means(
+        cell[scored], columns.question_no[scored], score, size
+    )
+    for count, total, values in (
+        ("latency_n", "latency_ms_sum", columns.latency_ms),
+        ("input_tokens_n", "input_tokens_sum", columns.input_tokens),
+        ("output_tokens_n", "output_tokens_sum", columns.output_tokens),
+        ("cost_n", "cost_usd_sum", columns.cost_usd),
+    ):
+        told = ~np.isnan(values)
+        sums[count] = np.bincount(cell[told], minlength=size)
+        sums[total] = np.bincount(cell[told], weights=values[told], minlength=size)
+    table = [sums[name].tolist() for name in SUM_COLUMNS]
+    pairs = np.unique(np.stack([cell, columns.question_no.astype(np.int64)]), axis=1)
+    bounds = np.searchsorted(pairs[0], np.arange(size + 1))
+    return [
+        CombinationSums(
+            combination=int(combinations[row]),
+            questions=pairs[1, bounds[row] : bounds[row + 1]].astype(np.int32),
+            values=tuple(column[row] for column in table),
+        )
+        for row in range(size)
+    ]
+
+
+def _sum_question_means(
+    cell: NDArray[np.intp], question_no: NDArray[np.int32], score: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """For each cell: questions with a scored attempt, and the sum over them of their attempts' mean."""
+    if len(score) == 0:
+        return np.zeros(size, np.intp), np.zeros(size, np.float64)
+    span = int(question_no.max()) + 1
+    key, member = np.unique(cell.astype(np.int64) * span + question_no, return_inverse=True)
+    means = np.bincount(member, weights=score) / np.bincount(member)
+    owner = key // span
+    return np.bincount(owner, minlength=size), np.bincount(owner, weights=means, minlength=size).astype(np.float64)
+
+
+def set_digest(questions: NDArray[np.int32]) -> str:
+    """The identity of a set of question numbers (ascending)."""
+    return blake2b(questions.astype("<i4").tobytes(), digest_size=16).hexdigest()
+
+
+def set_members(questions: NDArray[np.int32]) -> bytes:
+    """The set as it is stored."""
+    return bytes(BitMap(questions).serialize())

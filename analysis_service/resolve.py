@@ -1,0 +1,227 @@
+"""Turns an analysis request into a plan over the registry and the stored runs, or says what is wrong with it. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis_service.queries.group_by import GroupByPlan, RunKey
+from analysis_service.runs import Run, latest_runs, with_questions
+from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
+from shared.names import FACTS, LEVELS_BESIDE_FIELDS
+from shared.problems import Fault, invalid, unknown_value
+from shared.registry.specs import BenchmarkSpec, FieldSpec, Registry
+from shared.submission import fits_field
+from shared.timestamps import canonical_result_name
+
+MEASURES = ("n", "n_questions", "mean", "mean_by_question")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAnalysis:
+    """A request that can be answered."""
+
+    spec: BenchmarkSpec
+    group_by: tuple[str, ...]
+    plan: GroupByPlan
+    runs: tuple[Run, ...]
+    """The runs that the answer is made of."""
+    order_by: str | None
+    descending: bool
+
+
+def find_benchmark(registry: Registry, name: str) -> BenchmarkSpec:
+    """The benchmark that a request's body names; InvalidRequest if there is none."""
+    spec = registry.benchmarks.get(name)
+    if spec is None:
+        raise invalid(unknown_value("benchmark", name, registry.benchmarks, what="benchmark"))
+    return spec
+
+
+def resolve_analysis(
+    request: AnalysisRequest, spec: BenchmarkSpec, registry: Registry, runs: Sequence[Run], *, max_rows: int
+) -> ResolvedAnalysis:
+    """The plan that answers `request` over `runs` (all of the benchmark's); InvalidRequest names every fault."""
+    faults: list[Fault] = []
+    levels = check_levels(spec, [request.level1, request.level2, request.level3], faults)
+    level_values = (request.level1_values, request.level2_values, request.level3_values)
+    filters = list(_level_filters((request.level1, request.level2, request.level3), level_values, faults))
+    filters += [(f"filters.{name}", name, values) for name, values in request.filters.items()]
+    by_model = request.by_model
+    if by_model is None:
+        by_model = not {"model", "run"} & set(levels)
+    group_by = (("model",) if by_model and "model" not in levels else ()) + levels
+    chosen = _choose_runs(request.runs, runs, faults)
+    if request.models is not None:
+        filters.append(("models", "model", list(request.models)))
+    chosen, field_filters = apply_filters(spec, registry, filters, chosen, runs, faults)
+    order_by, descending = _order(request, group_by, faults)
+    if faults:
+        raise invalid(*faults)
+    fields = tuple(name for name in group_by if name in spec.by_name)
+    every = len(chosen) == len(with_questions(runs))
+    plan = GroupByPlan(
+        benchmark=spec.name,
+        fields=fields,
+        run_key=_run_key(group_by),
+        run_nos=None if every else tuple(run.run_no for run in chosen),
+        filters=field_filters,
+        drop_null=() if request.include_null else fields,
+        max_rows=max_rows,
+    )
+    return ResolvedAnalysis(spec, group_by, plan, tuple(chosen), order_by, descending)
+
+
+def check_levels(spec: BenchmarkSpec, names: Sequence[str | None], faults: list[Fault]) -> tuple[str, ...]:
+    """The levels given, in order; a gap, an unknown or a repeated one is a fault."""
+    allowed = [*spec.by_name, *LEVELS_BESIDE_FIELDS]
+    levels: list[str] = []
+    for number, name in enumerate(names, start=1):
+        if name is None:
+            continue
+        if len(levels) < number - 1 and names[number - 2] is None:
+            faults.append(Fault(place=f"level{number}", detail=f"needs a level{number - 1} above it"))
+        if name not in allowed:
+            faults.append(unknown_value(f"level{number}", name, allowed, what=f"field of {spec.name}"))
+        elif name in levels:
+            faults.append(Fault(place=f"level{number}", detail=f"{name!r} is level{levels.index(name) + 1} already"))
+        levels.append(name)
+    return tuple(levels)
+
+
+def _level_filters(
+    names: Sequence[str | None], values: Sequence[Sequence[Value] | None], faults: list[Fault]
+) -> Iterable[tuple[str, str, Sequence[Value]]]:
+    for number, (name, kept) in enumerate(zip(names, values, strict=True), start=1):
+        if kept is None:
+            continue
+        if name is None:
+            faults.append(Fault(place=f"level{number}_values", detail=f"needs level{number}"))
+        else:
+            yield f"level{number}_values", name, kept
+
+
+def apply_filters(
+    spec: BenchmarkSpec,
+    registry: Registry,
+    filters: Iterable[tuple[str, str, Sequence[Value]]],
+    chosen: Sequence[Run],
+    stored: Sequence[Run],
+    faults: list[Fault],
+) -> tuple[list[Run], tuple[tuple[str, tuple[str | int | float, ...]], ...]]:
+    """The runs that pass the filters on runs and models, and what is left for the query: filters on metadata."""
+    kept = list(chosen)
+    for_query: list[tuple[str, tuple[str | int | float, ...]]] = []
+    for place, name, values in filters:
+        if name in spec.by_name:
+            for_query.append((name, _field_values(place, spec.by_name[name], values, faults)))
+        elif name in LEVELS_BESIDE_FIELDS:
+            wanted = _run_filter(place, name, values, registry, stored, faults)
+            kept = [run for run in kept if run_value(run, name) in wanted]
+        elif place.startswith("filters."):  # an unknown level was told already
+            faults.append(
+                unknown_value(place, name, [*spec.by_name, *LEVELS_BESIDE_FIELDS], what=f"field of {spec.name}")
+            )
+    return kept, tuple(for_query)
+
+
+def run_value(run: Run, name: str) -> str | None:
+    """A run's value of one of `LEVELS_BESIDE_FIELDS`."""
+    match name:
+        case "model":
+            return run.model
+        case "run":
+            return run.result_name
+        case "vendor":
+            return run.vendor
+        case "family":
+            return run.family
+        case _:
+            raise KeyError(name)
+
+
+def _field_values(
+    place: str, field: FieldSpec, values: Sequence[Value], faults: list[Fault]
+) -> tuple[str | int | float, ...]:
+    converted: list[str | int | float] = []
+    for index, value in enumerate(values):
+        if fits_field(field.type, value):
+            converted.append(int(value) if isinstance(value, bool) else value)
+        else:
+            detail = f"{value!r} cannot be a value of {field.name!r}, which takes {field.type.expected}"
+            allowed = tuple(map(str, field.values)) or None
+            faults.append(Fault(place=f"{place}[{index}]", detail=detail, allowed=allowed))
+    _check_not_empty(place, values, faults)
+    return tuple(converted)
+
+
+def _run_filter(
+    place: str, name: str, values: Sequence[Value], registry: Registry, stored: Sequence[Run], faults: list[Fault]
+) -> set[str]:
+    known = {value for run in stored if (value := run_value(run, name)) is not None}
+    if name == "model":
+        known |= set(registry.models)
+    elif name in FACTS:
+        known |= {model.fact(name) for model in registry.models.values()}
+    wanted: set[str] = set()
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            faults.append(Fault(place=f"{place}[{index}]", detail=f"{value!r} cannot be a {name}, which is a string"))
+            continue
+        canonical = _CANONICAL.get(name, _as_it_is)(registry, value)
+        if canonical not in known:
+            faults.append(unknown_value(f"{place}[{index}]", value, known, what=name))
+        wanted.add(canonical)
+    _check_not_empty(place, values, faults)
+    return wanted
+
+
+def _as_it_is(_registry: Registry, value: str) -> str:
+    return value
+
+
+_CANONICAL: Mapping[str, Callable[[Registry, str], str]] = {
+    "model": Registry.canonical_model,
+    "run": lambda _registry, name: canonical_result_name(name),
+}
+
+
+def _check_not_empty(place: str, values: Sequence[Value], faults: list[Fault]) -> None:
+    if not values:
+        faults.append(Fault(place=place, detail="must name at least one value; leave it out to keep all"))
+
+
+def _choose_runs(choice: RunChoice, runs: Sequence[Run], faults: list[Fault]) -> list[Run]:
+    if choice == "latest":
+        return latest_runs(runs)
+    if choice == "all":
+        return with_questions(runs)
+    by_name: Mapping[str, Run] = {run.result_name: run for run in runs}
+    chosen: dict[int, Run] = {}
+    for index, name in enumerate(choice):
+        run = by_name.get(canonical_result_name(name))
+        if run is None:
+            faults.append(unknown_value(f"runs[{index}]", name, by_name, what="valid run"))
+        elif not run.n_questions:
+            faults.append(Fault(place=f"runs[{index}]", detail=f"{name!r} states a score but holds no questions"))
+        else:
+            chosen[run.run_no] = run
+    return list(chosen.values())
+
+
+def _run_key(group_by: Sequence[str]) -> RunKey:
+    if "run" in group_by:
+        return RunKey.RUN
+    if {"model", *FACTS} & set(group_by):
+        return RunKey.MODEL
+    return RunKey.NONE
+
+
+def _order(request: AnalysisRequest, group_by: Sequence[str], faults: list[Fault]) -> tuple[str | None, bool]:
+    if request.order_by is None:
+        return None, False
+    column = request.order_by.removeprefix("-")
+    allowed = [*group_by, *MEASURES]
+    if request.error_policy is ErrorPolicy.BOUNDS:
+        allowed += ["mean_low", "mean_high"]
+    if column not in allowed:
+        faults.append(unknown_value("order_by", column, allowed, what="column"))
+    return column, request.order_by.startswith("-")

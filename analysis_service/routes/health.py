@@ -1,0 +1,36 @@
+"""Whether the service can answer, and how far it has come."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request, Response
+
+from analysis_service.database import Database
+from analysis_service.projection.consumer import Progress
+from shared.analysis import AnalysisHealth, EngineHealth, FeedHealth, PoolHealth
+from shared.problems import Problem
+from shared.version import VERSION
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health", summary="State of the store, the pool and the feed", responses={503: {"model": AnalysisHealth}})
+async def get_health(request: Request, response: Response) -> AnalysisHealth:
+    """200 while questions can be answered; 503 with the same body while the SQL store is away."""
+    database: Database = request.app.state.reader.database
+    progress: Progress = request.app.state.progress
+    detail = None
+    try:
+        await database.ping()
+    except Problem as problem:
+        detail = problem.detail
+        response.status_code = 503
+        response.headers["Retry-After"] = "2"
+    stopped = progress.stopped
+    status = "unavailable" if detail else "degraded" if stopped or progress.head is None else "ok"
+    return AnalysisHealth(
+        status=status,
+        store=EngineHealth(engine=database.dialect.engine, reachable=detail is None, detail=detail),
+        pool=PoolHealth(**asdict(database.pool_state())),
+        feed=FeedHealth(position=progress.position, lag=progress.lag, applying=progress.applying, stopped=stopped),
+        version=VERSION,
+    )

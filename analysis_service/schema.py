@@ -1,0 +1,211 @@
+"""Creates and upgrades the projection's tables from the registry: a new benchmark or field needs no migration by hand.
+
+Statements here hold names made by `queries.tables` from registered (checked) names, and no values.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from pypika import Column
+
+from analysis_service.database import Database, Session
+from analysis_service.database.dialect import Dialect
+from analysis_service.queries.tables import (
+    BENCHMARK_FIELDS,
+    FEED_STATE,
+    REAL_SUM_COLUMNS,
+    SUM_COLUMNS,
+    BenchmarkTables,
+    field_column,
+)
+from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
+
+SCHEMA_VERSION = 1
+"""Raise it when stored tables no longer fit the code; part of every `data_version`."""
+
+
+async def prepare_schema(database: Database, registry: Registry) -> None:
+    """Make what is missing: tables, columns of new fields, the feed position's row.
+
+    A crash at any point is mended by the next start; MySQL commits each definition by itself, so each step asks what is
+    there rather than what was done.
+    """
+    dialect = database.dialect
+    async with database.alone("schema") as session:
+        for statement in _global_tables(dialect):
+            await session.define(statement)
+        if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
+            await session.insert(FEED_STATE, ["id", "position", "version"], [(1, 0, 0)])
+        recorded = await _recorded_types(session, dialect)
+        for benchmark in registry.benchmarks.values():
+            await _prepare_benchmark(session, dialect, benchmark, recorded)
+
+
+async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[str, str], str]:
+    """(Benchmark, field) → the type its column was made for."""
+    record = BENCHMARK_FIELDS
+    rows = await session.fetch(dialect.query.from_(record).select(record.benchmark, record.field, record.type))
+    return {(benchmark, field): kind for benchmark, field, kind in rows}
+
+
+async def _prepare_benchmark(
+    session: Session, dialect: Dialect, benchmark: BenchmarkSpec, recorded: Mapping[tuple[str, str], str]
+) -> None:
+    tables = BenchmarkTables(benchmark.name)
+    combinations = tables.combinations.get_table_name()
+    columns = await session.columns(combinations)
+    made_now = not columns
+    for statement in _benchmark_tables(dialect, tables, benchmark.fields):
+        await session.define(statement)
+    for field in benchmark.fields:
+        column, before = field_column(field.name), recorded.get((benchmark.name, field.name))
+        if before == field.type and column in columns:
+            continue
+        if column in columns:
+            # Of another type: the old values go, and the runs that had them are applied anew from the results.
+            await session.define(_alter(dialect, combinations, f"DROP COLUMN {_quoted(dialect, column)}"))
+        if not made_now:
+            added = f"{_quoted(dialect, column)} {_field_type(dialect, field)} NULL"
+            await session.define(_alter(dialect, combinations, f"ADD COLUMN {added}"))
+        if before is not None:
+            same = (BENCHMARK_FIELDS.benchmark == benchmark.name) & (BENCHMARK_FIELDS["field"] == field.name)
+            await session.execute(dialect.query.from_(BENCHMARK_FIELDS).delete().where(same))
+        await session.insert(
+            BENCHMARK_FIELDS, ["benchmark", "field", "type"], [(benchmark.name, field.name, field.type.value)]
+        )
+
+
+def _global_tables(dialect: Dialect) -> Iterable[str]:
+    name, short, blob, long_text = (
+        dialect.text.format(n=512),
+        dialect.text.format(n=64),
+        dialect.blob,
+        dialect.long_text,
+    )
+    text_id = dialect.text.format(n=300)
+    yield _create(dialect, "feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT")], ["id"])
+    yield _create(
+        dialect,
+        "applied",
+        [
+            ("result_name", name),
+            ("seq", "BIGINT"),
+            ("benchmark", text_id),
+            ("sha256", short),
+            ("href", long_text),
+            ("state", short),
+            ("reason", long_text),
+            ("registry_hash", short),
+        ],
+        ["result_name"],
+        nullable={"reason"},
+    )
+    yield _create(
+        dialect,
+        "runs",
+        [
+            ("run_no", "INT"),
+            ("result_name", name),
+            ("benchmark", text_id),
+            ("run_id", text_id),
+            ("model_id", text_id),
+            ("source", text_id),
+            ("timestamp", short),
+            ("time_key", short),
+            ("seq", "BIGINT"),
+            ("set_no", "INT"),
+            ("n_questions", "INT"),
+            ("n_answers", "INT"),
+            ("n_scored", "INT"),
+            ("score_sum", dialect.real),
+            ("stated_score", dialect.real),
+        ],
+        ["run_no"],
+        unique=["result_name"],
+        nullable={"set_no", "stated_score"},
+    )
+    yield _create(dialect, "answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
+    yield _create(
+        dialect,
+        "benchmark_fields",
+        [("benchmark", text_id), ("field", short), ("type", short)],
+        ["benchmark", "field"],
+    )
+
+
+def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterable[FieldSpec]) -> Iterable[str]:
+    text_id = dialect.text.format(n=300)
+    yield _create(
+        dialect,
+        tables.questions.get_table_name(),
+        [
+            ("question_no", "INT"),
+            ("question_id", text_id),
+            ("content_hash", text_id),
+        ],
+        ["question_no"],
+        unique=["question_id"],
+        nullable={"content_hash"},
+    )
+    columns = [(field_column(field.name), _field_type(dialect, field)) for field in fields]
+    yield _create(
+        dialect,
+        tables.combinations.get_table_name(),
+        [("combination", "INT"), *columns],
+        ["combination"],
+        nullable={name for name, _ in columns},
+    )
+    yield _create(
+        dialect,
+        tables.question_sets.get_table_name(),
+        [("set_no", "INT"), ("digest", dialect.text.format(n=64)), ("members", dialect.blob)],
+        ["set_no"],
+        unique=["digest"],
+    )
+    yield _create(
+        dialect,
+        tables.sums.get_table_name(),
+        [
+            ("run_no", "INT"),
+            ("combination", "INT"),
+            ("set_no", "INT"),
+            *((column, dialect.real if column in REAL_SUM_COLUMNS else "BIGINT") for column in SUM_COLUMNS),
+        ],
+        ["run_no", "combination"],
+    )
+
+
+def _field_type(dialect: Dialect, field: FieldSpec) -> str:
+    match field.type:
+        case FieldType.CATEGORY:
+            return dialect.text.format(n=300)
+        case FieldType.INTEGER:
+            return "BIGINT"
+        case FieldType.NUMBER:
+            return dialect.real
+        case FieldType.BOOLEAN:
+            return "SMALLINT"
+
+
+def _create(
+    dialect: Dialect,
+    table: str,
+    columns: list[tuple[str, str]],
+    key: list[str],
+    *,
+    unique: list[str] | None = None,
+    nullable: set[str] | None = None,
+) -> str:
+    query = dialect.query.create_table(table).columns(
+        *(Column(name, kind, nullable=name in (nullable or ())) for name, kind in columns)
+    )
+    if unique:
+        query = query.unique(*unique)
+    return f"{query.primary_key(*key).if_not_exists().get_sql()} {dialect.table_options}".rstrip()
+
+
+def _alter(dialect: Dialect, table: str, change: str) -> str:
+    return f"ALTER TABLE {_quoted(dialect, table)} {change}"
+
+
+def _quoted(dialect: Dialect, name: str) -> str:
+    return f"`{name}`" if dialect.locks_rows else f'"{name}"'

@@ -1,0 +1,60 @@
+"""The analysis service's settings, read from the environment."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from shared.settings import ServiceSettings
+
+
+class AnalysisSettings(ServiceSettings):
+    """Every setting of the analysis service; docs/operations.md has a line for each."""
+
+    analysis_store: Literal["mysql", "sqlite"] | None = None
+    """Which engine; unset, it is mysql where MYSQL_HOST is set and sqlite elsewhere."""
+    sqlite_path: Path = Path("scorehouse-data/analysis.sqlite")
+    """The embedded store's file."""
+    mysql_host: str | None = None
+    """Host of MySQL 8+ or MariaDB 10.6+."""
+    mysql_port: int = 3306
+    """Its port."""
+    mysql_user: str = "scorehouse"
+    """Its user, who may create and alter tables in the database."""
+    mysql_password: SecretStr = SecretStr("")
+    """The user's password."""
+    mysql_database: str = "scorehouse"
+    """The database, which exists already."""
+    db_pool_size: int = Field(default=20, ge=1)
+    """Connections that are kept open."""
+    db_max_overflow: int = Field(default=30, ge=0)
+    """Connections that may be opened beyond those and are closed after use."""
+    db_pool_timeout_s: float = Field(default=10, gt=0)
+    """How long a request waits for a connection before it is answered 503."""
+    db_pool_recycle_s: float = Field(default=1800, gt=0)
+    """Age at which an idle connection is replaced; keep it below the server's wait_timeout."""
+    query_timeout_s: float = Field(default=10, gt=0)
+    """Time limit of each read, kept by the SQL server; past it the answer is 504."""
+    max_groups: int = Field(default=200_000, ge=1)
+    """Rows that one query may read from the SQL store; more is answered 422."""
+    results_url: str = "http://127.0.0.1:8000"
+    """Where the results service is."""
+    results_api_key: SecretStr | None = None
+    """API key with results:read for it."""
+    feed_wait_s: float = Field(default=20, gt=0, le=30)
+    """How long one look at an idle feed stays open."""
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    """Largest request body."""
+
+    @property
+    def engine(self) -> Literal["mysql", "sqlite"]:
+        """The engine that is used."""
+        return self.analysis_store or ("mysql" if self.mysql_host else "sqlite")
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        if self.engine == "sqlite" and self.environment == "production":
+            raise ValueError("the embedded SQLite store is refused where ENVIRONMENT=production; set MYSQL_HOST")
+        if self.engine == "mysql" and self.mysql_host is None:
+            raise ValueError("ANALYSIS_STORE=mysql needs MYSQL_HOST")
+        return self

@@ -1,0 +1,70 @@
+"""One line a benchmark: what is stored of it and how the models did, from the table of runs alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pypika import functions as fn
+from pyroaring import BitMap
+
+from analysis_service.projection.prepare import AppliedState
+from analysis_service.queries.tables import APPLIED
+from analysis_service.reader import Reader
+from analysis_service.runs import Run, fetch_runs, latest_runs, with_questions
+from shared.analysis import BenchmarkSummary, ModelMean, SummaryAnswer
+
+
+async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
+    """Every benchmark with results, registered ones first by name, then those that wait for a registry file."""
+    async with reader.snapshot() as (session, data_version):
+        runs = await fetch_runs(session, reader.dialect, reader.registry)
+        query = reader.dialect.query.from_(APPLIED).select(APPLIED.benchmark, APPLIED.state, fn.Count("*"))
+        rows = await session.fetch(query.groupby(APPLIED.benchmark, APPLIED.state))
+        by_benchmark: dict[str, list[Run]] = {benchmark: [] for benchmark, _, _ in rows}
+        for run in runs:
+            by_benchmark[run.benchmark].append(run)
+        questions = {}
+        for benchmark, its_runs in by_benchmark.items():
+            numbers = {run.set_no for run in its_runs if run.set_no is not None}
+            sets = await reader.question_sets.fetch(session, reader.dialect, benchmark, numbers)
+            questions[benchmark] = len(BitMap.union(*sets.values())) if sets else 0
+    states = Counter({(benchmark, state): int(count) for benchmark, state, count in rows})
+    registered = reader.registry.benchmarks
+    return SummaryAnswer(
+        benchmarks=[
+            _summarize(
+                benchmark,
+                by_benchmark[benchmark],
+                title=registered[benchmark].title.read(language) if benchmark in registered else benchmark,
+                registered=benchmark in registered,
+                questions=questions[benchmark],
+                parked=states[benchmark, AppliedState.PARKED],
+                rejected=states[benchmark, AppliedState.REJECTED],
+            )
+            for benchmark in sorted(by_benchmark, key=lambda name: (name not in registered, name))
+        ],
+        data_version=data_version,
+    )
+
+
+def _summarize(
+    benchmark: str, runs: Sequence[Run], *, title: str, registered: bool, questions: int, parked: int, rejected: int
+) -> BenchmarkSummary:
+    measured = with_questions(runs)
+    latest = [run for run in latest_runs(measured) if run.n_scored]
+    means = sorted(((run.score_sum / run.n_scored, run.model) for run in latest), key=lambda pair: (-pair[0], pair[1]))
+    scored = sum(run.n_scored for run in latest)
+    return BenchmarkSummary(
+        benchmark=benchmark,
+        title=title,
+        registered=registered,
+        models=len({run.model for run in measured}),
+        runs=len(measured),
+        questions=questions,
+        answers=sum(run.n_answers for run in measured),
+        mean=sum(run.score_sum for run in latest) / scored if scored else None,
+        best_model=ModelMean(model=means[0][1], mean=means[0][0]) if means else None,
+        newest_run=measured[-1].info if measured else None,
+        stated_only_runs=len(runs) - len(measured),
+        parked=parked,
+        rejected=rejected,
+    )
