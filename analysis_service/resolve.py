@@ -9,7 +9,6 @@ from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
 from shared.names import FACTS, LEVELS_BESIDE_FIELDS
 from shared.problems import Fault, invalid, unknown_value
 from shared.registry.specs import BenchmarkSpec, FieldSpec, Registry
-from shared.submission import fits_field
 from shared.timestamps import canonical_result_name
 
 MEASURES = ("n", "n_questions", "mean", "mean_by_question")
@@ -143,7 +142,7 @@ def _field_values(
 ) -> tuple[str | int | float, ...]:
     converted: list[str | int | float] = []
     for index, value in enumerate(values):
-        if fits_field(field.type, value):
+        if field.type.fits(value):
             converted.append(int(value) if isinstance(value, bool) else value)
         else:
             detail = f"{value!r} cannot be a value of {field.name!r}, which takes {field.type.expected}"
@@ -156,7 +155,7 @@ def _field_values(
 def _run_filter(
     place: str, name: str, values: Sequence[Value], registry: Registry, stored: Sequence[Run], faults: list[Fault]
 ) -> set[str]:
-    known = {value for run in stored if (value := run_value(run, name)) is not None}
+    known = {told for run in stored if (told := run_value(run, name)) is not None}
     if name == "model":
         known |= set(registry.models)
     elif name in FACTS:

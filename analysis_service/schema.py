@@ -3,7 +3,8 @@
 Statements here hold names made by `queries.tables` from registered (checked) names, and no values.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pypika import Column
 
@@ -23,6 +24,16 @@ SCHEMA_VERSION = 1
 """Raise it when stored tables no longer fit the code; part of every `data_version`."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    columns: Sequence[tuple[str, str]]
+    """Names and types."""
+    key: Sequence[str]
+    unique: Sequence[str] = ()
+    nullable: Collection[str] = ()
+
+
 async def prepare_schema(database: Database, registry: Registry) -> None:
     """Make what is missing: tables, columns of new fields, the feed position's row.
 
@@ -31,8 +42,8 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
     """
     dialect = database.dialect
     async with database.alone("schema") as session:
-        for statement in _global_tables(dialect):
-            await session.define(statement)
+        for table in _global_tables(dialect):
+            await _create(session, dialect, table)
         if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
             await session.insert(FEED_STATE, ["id", "position", "version"], [(1, 0, 0)])
         recorded = await _recorded_types(session, dialect)
@@ -43,7 +54,7 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
 async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[str, str], str]:
     """(Benchmark, field) → the type its column was made for."""
     record = BENCHMARK_FIELDS
-    rows = await session.fetch(dialect.query.from_(record).select(record.benchmark, record.field, record.type))
+    rows = await session.fetch(dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type))
     return {(benchmark, field): kind for benchmark, field, kind in rows}
 
 
@@ -54,8 +65,8 @@ async def _prepare_benchmark(
     combinations = tables.combinations.get_table_name()
     columns = await session.columns(combinations)
     made_now = not columns
-    for statement in _benchmark_tables(dialect, tables, benchmark.fields):
-        await session.define(statement)
+    for table in _benchmark_tables(dialect, tables, benchmark.fields):
+        await _create(session, dialect, table)
     for field in benchmark.fields:
         column, before = field_column(field.name), recorded.get((benchmark.name, field.name))
         if before == field.type and column in columns:
@@ -67,14 +78,14 @@ async def _prepare_benchmark(
             added = f"{_quoted(dialect, column)} {_field_type(dialect, field)} NULL"
             await session.define(_alter(dialect, combinations, f"ADD COLUMN {added}"))
         if before is not None:
-            same = (BENCHMARK_FIELDS.benchmark == benchmark.name) & (BENCHMARK_FIELDS["field"] == field.name)
+            same = (BENCHMARK_FIELDS.benchmark == benchmark.name) & (BENCHMARK_FIELDS.field_name == field.name)
             await session.execute(dialect.query.from_(BENCHMARK_FIELDS).delete().where(same))
         await session.insert(
-            BENCHMARK_FIELDS, ["benchmark", "field", "type"], [(benchmark.name, field.name, field.type.value)]
+            BENCHMARK_FIELDS, ["benchmark", "field_name", "field_type"], [(benchmark.name, field.name, field.type.value)]
         )
 
 
-def _global_tables(dialect: Dialect) -> Iterable[str]:
+def _global_tables(dialect: Dialect) -> Iterable[_Table]:
     name, short, blob, long_text = (
         dialect.text.format(n=512),
         dialect.text.format(n=64),
@@ -82,9 +93,8 @@ def _global_tables(dialect: Dialect) -> Iterable[str]:
         dialect.long_text,
     )
     text_id = dialect.text.format(n=300)
-    yield _create(dialect, "feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT")], ["id"])
-    yield _create(
-        dialect,
+    yield _Table("feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT")], ["id"])
+    yield _Table(
         "applied",
         [
             ("result_name", name),
@@ -99,8 +109,7 @@ def _global_tables(dialect: Dialect) -> Iterable[str]:
         ["result_name"],
         nullable={"reason"},
     )
-    yield _create(
-        dialect,
+    yield _Table(
         "runs",
         [
             ("run_no", "INT"),
@@ -123,19 +132,17 @@ def _global_tables(dialect: Dialect) -> Iterable[str]:
         unique=["result_name"],
         nullable={"set_no", "stated_score"},
     )
-    yield _create(dialect, "answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
-    yield _create(
-        dialect,
+    yield _Table("answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
+    yield _Table(
         "benchmark_fields",
-        [("benchmark", text_id), ("field", short), ("type", short)],
-        ["benchmark", "field"],
+        [("benchmark", text_id), ("field_name", short), ("field_type", short)],
+        ["benchmark", "field_name"],
     )
 
 
-def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterable[FieldSpec]) -> Iterable[str]:
+def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterable[FieldSpec]) -> Iterable[_Table]:
     text_id = dialect.text.format(n=300)
-    yield _create(
-        dialect,
+    yield _Table(
         tables.questions.get_table_name(),
         [
             ("question_no", "INT"),
@@ -147,22 +154,19 @@ def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterabl
         nullable={"content_hash"},
     )
     columns = [(field_column(field.name), _field_type(dialect, field)) for field in fields]
-    yield _create(
-        dialect,
+    yield _Table(
         tables.combinations.get_table_name(),
         [("combination", "INT"), *columns],
         ["combination"],
         nullable={name for name, _ in columns},
     )
-    yield _create(
-        dialect,
+    yield _Table(
         tables.question_sets.get_table_name(),
         [("set_no", "INT"), ("digest", dialect.text.format(n=64)), ("members", dialect.blob)],
         ["set_no"],
         unique=["digest"],
     )
-    yield _create(
-        dialect,
+    yield _Table(
         tables.sums.get_table_name(),
         [
             ("run_no", "INT"),
@@ -186,21 +190,14 @@ def _field_type(dialect: Dialect, field: FieldSpec) -> str:
             return "SMALLINT"
 
 
-def _create(
-    dialect: Dialect,
-    table: str,
-    columns: list[tuple[str, str]],
-    key: list[str],
-    *,
-    unique: list[str] | None = None,
-    nullable: set[str] | None = None,
-) -> str:
-    query = dialect.query.create_table(table).columns(
-        *(Column(name, kind, nullable=name in (nullable or ())) for name, kind in columns)
-    )
-    if unique:
-        query = query.unique(*unique)
-    return f"{query.primary_key(*key).if_not_exists().get_sql()} {dialect.table_options}".rstrip()
+async def _create(session: Session, dialect: Dialect, table: _Table) -> None:
+    if await session.columns(table.name):
+        return
+    query = dialect.query.create_table(table.name).primary_key(*table.key)
+    query = query.columns(*(Column(name, kind, nullable=name in table.nullable) for name, kind in table.columns))
+    if table.unique:
+        query = query.unique(*table.unique)
+    await session.define(f"{query.get_sql()} {dialect.table_options}".rstrip())
 
 
 def _alter(dialect: Dialect, table: str, change: str) -> str:

@@ -74,7 +74,7 @@ class RunInfo(BaseModel):
 
 
 class AnalysisAnswer(BaseModel):
-    """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and what the request asked for."""
+    """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and other measures."""
 
     model_config = _FROZEN
 
@@ -89,7 +89,7 @@ class AnalysisAnswer(BaseModel):
 
 
 class OptionsRequest(BaseModel):
-    """Which values a level can take, given the levels above it."""
+    """The levels chosen so far, with the values kept of each; the answer is about the level below them."""
 
     model_config = _STRICT
 
@@ -97,7 +97,6 @@ class OptionsRequest(BaseModel):
     level1_values: list[Value] | None = None
     level2: str | None = None
     level2_values: list[Value] | None = None
-    level3: str | None = None
 
 
 class ValueCount(BaseModel):

@@ -64,7 +64,7 @@ class _Stamp:
 
 
 class KeyRing:
-    """The keys of a file. A change is seen at the next request; a broken change keeps the keys that were read before."""
+    """The keys of a file. A change is seen at the next request; a broken change keeps the keys read before."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

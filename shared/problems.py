@@ -180,8 +180,11 @@ def error_faults(errors: Iterable[ErrorDetails]) -> list[Fault]:
     """The same for the list that pydantic and FastAPI make of an error."""
     faults = []
     for item in errors:
-        message = item["msg"].removeprefix("Value error, ")
-        detail = _PYDANTIC_WORDS.get(item["type"], message[:1].lower() + message[1:])
+        message = item["msg"]
+        if item["type"] == "value_error":  # a validator of ours, whose message may well begin with a setting's name
+            detail = message.removeprefix("Value error, ")
+        else:
+            detail = _PYDANTIC_WORDS.get(item["type"], message[:1].lower() + message[1:])
         faults.append(Fault(place=_place(item["loc"]), detail=detail))
     return faults
 

@@ -1,6 +1,7 @@
 """Wire models of the results API: what it answers, and the feed."""
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -65,6 +66,12 @@ class ResultSummary(BaseModel):
     bytes: int
     sha256: str
     state: ResultState
+
+
+class ResultDetail(ResultSummary):
+    """One result with its data, which the service sends as the bytes it received."""
+
+    data: dict[str, Any] | list[Any]
 
 
 class ResultPage(BaseModel):

@@ -51,5 +51,5 @@ def settings_or_exit(kind: type[_Settings]) -> _Settings:
     except ValidationError as error:
         for fault in validation_faults(error):
             name = "" if fault.place == "body" else f"{fault.place.upper()}: "
-            print(f"{kind.__module__.partition('.')[0]}: {name}{fault.detail}", file=sys.stderr)  # noqa: T201
+            print(f"{kind.__module__.partition('.')[0]}: {name}{fault.detail}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -13,7 +13,7 @@ from shared.problems import MalformedJson
 MAX_DEPTH = 200
 """Nesting of arrays and objects allowed in `data`; jiter's own limit is one more, for the envelope around it."""
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 def read_json(text: bytes, *, place: str = "body") -> JsonValue:

@@ -4,25 +4,39 @@ The body is parsed once for validity (`strict_json`), its envelope is checked by
 (both report the place), and `data` is handed on as the very bytes that were received.
 """
 
+import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.names import BenchmarkName, RunId, TextId, Timestamp, check_text_id, result_name
 from shared.problems import Fault, MalformedJson, invalid, validation_faults
-from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType
+from shared.registry.specs import CATEGORY_MAX, BenchmarkSpec, FieldSpec, FieldType
 from shared.strict_json import JsonValue, read_json
 
 SUMMARY_MAX_SCALARS = 50
 SUMMARY_MAX_TEXT = 200
 WARNINGS_MAX = 20
+CONFIG_MAX_BYTES = 64 * 1024
 
 Scalar = str | int | float | bool | None
+
+
+def _check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return `config` if it can stand in lists and be written as JSON again."""
+    try:
+        size = len(json.dumps(config, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:
+        raise ValueError("must hold no number beyond 1.8e308") from None
+    if size > CONFIG_MAX_BYTES:
+        raise ValueError(f"must be at most {CONFIG_MAX_BYTES:,} bytes of JSON, is {size:,}; put more into a raw input")
+    return config
 
 
 class Provenance(BaseModel):
@@ -34,7 +48,7 @@ class Provenance(BaseModel):
     harness_version: TextId | None = None
     task_version: TextId | None = None
     grader: TextId | None = None
-    config: dict[str, Any] | None = None
+    config: Annotated[dict[str, Any], AfterValidator(_check_config)] | None = None
     raw_input: TextId | None = None
 
 
@@ -98,7 +112,7 @@ class Status(StrEnum):
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Amount = Annotated[float, msgspec.Meta(ge=0)]
+_Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # a sum of them stays finite
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -110,7 +124,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     score: float | None = None
     answer: Any = None
     target: Any = None
-    content_hash: str | None = None
+    content_hash: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     latency_ms: _Amount | None = None
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
@@ -218,10 +232,11 @@ def check_against(benchmark: BenchmarkSpec, questions: Iterable[Question]) -> No
     """Check scores and metadata against a registered benchmark; InvalidRequest names question and field."""
     faults: list[Fault] = []
     low, high = benchmark.score_min, benchmark.score_max
-    checks = [(field.name, _TYPE_CHECKS[field.type], field) for field in benchmark.fields]
+    checks = [(field.name, field.type.fits, field) for field in benchmark.fields]
     for index, question in enumerate(questions):
         if question.score is not None and not low <= question.score <= high:
-            detail = f"{question.score:g} is outside {benchmark.name}'s scale {low:g}…{high:g} (question {question.question_id!r})"
+            scale = f"{benchmark.name}'s scale {low:g}…{high:g}"
+            detail = f"{question.score:g} is outside {scale} (question {question.question_id!r})"
             faults.append(Fault(place=f"data.questions[{index}].score", detail=detail))
         for name, fits, field in checks:
             value = question.metadata.get(name)
@@ -239,16 +254,6 @@ def _metadata_fault(index: int, question: Question, field: FieldSpec, value: Any
     if isinstance(value, str) and field.type is FieldType.CATEGORY:
         detail = f"must be at most {CATEGORY_MAX} characters, is {len(value)} (question {question.question_id!r})"
     return Fault(place=f"data.questions[{index}].metadata.{field.name}", detail=detail)
-
-
-CATEGORY_MAX = 300
-
-_TYPE_CHECKS = {
-    FieldType.CATEGORY: lambda value: type(value) is str and len(value) <= CATEGORY_MAX,
-    FieldType.INTEGER: lambda value: type(value) is int and -(2**63) <= value < 2**63,
-    FieldType.NUMBER: lambda value: type(value) in (int, float) and math.isfinite(value),
-    FieldType.BOOLEAN: lambda value: type(value) is bool,
-}
 
 
 def shape_warnings(
@@ -275,9 +280,8 @@ def shape_warnings(
         told = set().union(*(question.metadata for question in questions))
         unknown = sorted(told - {field.name for field in benchmark.fields})
         if unknown:
-            warnings.append(
-                f"kept but not in {benchmark.name}'s registry, so not to be grouped by: {', '.join(unknown[:WARNINGS_MAX])}"
-            )
+            names = ", ".join(unknown[:WARNINGS_MAX])
+            warnings.append(f"kept but not in {benchmark.name}'s registry, so not to be grouped by: {names}")
     return warnings
 
 
@@ -309,6 +313,6 @@ def stated_score(value: "list[JsonValue] | dict[str, JsonValue]") -> float | Non
         return None
     for key in ("score", "accuracy"):
         stated = value.get(key)
-        if type(stated) in (int, float) and math.isfinite(cast("float", stated)):
+        if type(stated) in (int, float) and abs(cast("float", stated)) <= sys.float_info.max:
             return float(cast("float", stated))
     return None

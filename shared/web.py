@@ -81,7 +81,7 @@ class _StrictRequest(Request):
 
 
 class RequestContext:
-    """Gives each request an id (the caller's `X-Request-ID` if it is a plain word), logs it, and catches what nobody did.
+    """Gives each request an id (the caller's `X-Request-ID` if it is a plain word), logs it, catches what nobody did.
 
     Pure ASGI: Starlette's BaseHTTPMiddleware would buffer streams and cost a task a request.
     """

@@ -3,13 +3,14 @@
 `shared.registry.load` reads it from files.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -45,8 +46,20 @@ class FieldType(StrEnum):
         ]
 
     def fits(self, value: object) -> bool:
-        """Whether a value is of this type; true and false are no numbers."""
-        return type(value) in {"category": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}[self]
+        """Whether a JSON value can be one of a field of this type; true and false are no numbers."""
+        return _CHECKS[self](value)
+
+
+CATEGORY_MAX = 300
+"""Characters that a category may have."""
+
+_CHECKS: Mapping[FieldType, Callable[[Any], bool]] = {
+    FieldType.CATEGORY: lambda value: type(value) is str and len(value) <= CATEGORY_MAX,
+    FieldType.INTEGER: lambda value: type(value) is int and -(2**63) <= value < 2**63,
+    # Compared, because math.isfinite raises on an integer that no double can be.
+    FieldType.NUMBER: lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max,
+    FieldType.BOOLEAN: lambda value: type(value) is bool,
+}
 
 
 class Translated(BaseModel):

@@ -1,0 +1,166 @@
+"""SQL servers for tests: MariaDB from Debian's package, a MySQL named by DSN, either from a container where Docker runs."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import pymysql
+import pytest
+
+from analysis_service.database.mysql import MysqlAddress
+
+MYSQL_DSN = "SCOREHOUSE_TEST_MYSQL_DSN"
+
+
+def missing(reason: str) -> None:
+    """Fail under CI, skip elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class Mariadbd:
+    """A real MariaDB in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.address = MysqlAddress("127.0.0.1", self.port, "scorehouse", "secret", "scorehouse")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; may be called again after `stop`."""
+        server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+        data = self.folder / "data"
+        if not data.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db"]
+            install += ["--auth-root-authentication-method=normal"]
+            if os.geteuid() == 0:
+                install.append("--user=root")
+            subprocess.run(install, check=True, capture_output=True)
+            # The server runs this file line by line.
+            (self.folder / "init.sql").write_text(
+                "CREATE DATABASE IF NOT EXISTS scorehouse;\n"
+                "CREATE USER IF NOT EXISTS scorehouse@'127.0.0.1' IDENTIFIED BY 'secret';\n"
+                "GRANT ALL ON *.* TO scorehouse@'127.0.0.1';\n"
+            )
+        command = [server, "--no-defaults", f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1"]
+        # The socket's path must be short, which a temporary folder's need not be; connections come by TCP.
+        command += [f"--socket=scorehouse-{self.port}.sock", f"--pid-file={self.folder / 'pid'}"]
+        command += ["--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve"]
+        command.append(f"--init-file={self.folder / 'init.sql'}")
+        if os.geteuid() == 0:
+            command.append("--user=root")
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while not _answers(self.address):
+            tail = (self.folder / "log").read_text(errors="replace")[-2000:]
+            assert self._process.poll() is None, f"mariadbd ended: {tail}"
+            assert time.monotonic() < deadline, f"mariadbd is not ready: {tail}"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the process, if it runs, and wait for its end."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+
+def _answers(address: MysqlAddress) -> bool:
+    try:
+        _connect(address).close()
+    except pymysql.err.OperationalError:
+        return False
+    return True
+
+
+def _connect(address: MysqlAddress, database: str | None = None) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+    return pymysql.connect(
+        host=address.host, port=address.port, user=address.user, password=address.password, database=database
+    )
+
+
+@contextmanager
+def own_database(server: MysqlAddress) -> Iterator[MysqlAddress]:
+    """A new database on a server, dropped at the end."""
+    name = f"t{uuid4().hex}"
+    with _connect(server) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield replace(server, database=name)
+    with _connect(server) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+def docker_engine_answers() -> bool:
+    """Whether a Docker engine runs; a client without one is common."""
+    try:
+        import docker
+
+        client = docker.from_env(timeout=2)
+    except Exception:  # noqa: BLE001 - docker raises many kinds, and all mean no
+        return False
+    try:
+        return bool(client.ping())
+    except Exception:  # noqa: BLE001
+        return False
+    finally:
+        client.close()
+
+
+@contextmanager
+def mariadb_server(folder: Path) -> Iterator[MysqlAddress]:
+    """MariaDB: the installed program, else a container, else `missing`."""
+    if shutil.which("mariadbd") or Path("/usr/sbin/mariadbd").exists():
+        server = Mariadbd(folder)
+        try:
+            server.start()
+            yield server.address
+        finally:
+            server.stop()
+    elif docker_engine_answers():
+        with _container("mariadb:10.11") as address:
+            yield address
+    else:
+        missing("no MariaDB: install Debian's mariadb-server-core, or run Docker")
+
+
+@contextmanager
+def mysql_server() -> Iterator[MysqlAddress]:
+    """MySQL: where the variable names it, else a container, else `missing` unless MariaDB stands in for it."""
+    dsn = os.environ.get(MYSQL_DSN)
+    if dsn:
+        parts = urlsplit(dsn)
+        yield MysqlAddress(
+            parts.hostname or "127.0.0.1",
+            parts.port or 3306,
+            unquote(parts.username or "root"),
+            unquote(parts.password or ""),
+            parts.path.strip("/") or "test",
+        )
+    elif docker_engine_answers():
+        with _container("mysql:8.4") as address:
+            yield address
+    else:
+        # Debian has no MySQL to install, so this is no failure even under CI; MariaDB runs the same suite.
+        pytest.skip(f"no MySQL: set {MYSQL_DSN}, or run Docker")
+
+
+@contextmanager
+def _container(image: str) -> Iterator[MysqlAddress]:
+    from testcontainers.mysql import MySqlContainer
+
+    with MySqlContainer(image, username="root", root_password="secret", password="secret", dbname="test") as server:
+        yield MysqlAddress(server.get_container_host_ip(), int(server.get_exposed_port(3306)), "root", "secret", "test")

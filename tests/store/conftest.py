@@ -1,0 +1,58 @@
+"""One store, on each engine in turn: the contract suite runs on SQLite, MariaDB and MySQL."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from analysis_service.database import Database
+from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.database.sqlite import open_sqlite
+from tests.sql_servers import mariadb_server, mysql_server, own_database
+
+OpenStore: TypeAlias = Callable[..., AbstractAsyncContextManager[Database]]
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlAddress]:
+    """A MariaDB that the session's tests share."""
+    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[MysqlAddress]:
+    """A MySQL that the session's tests share."""
+    with mysql_server() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "mariadb", "mysql"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
+    """Opens this test's store; each call is another instance on the same data."""
+    if request.param == "sqlite":
+
+        def open_file(acquire_timeout_s: float = 10, query_timeout_s: float = 10, size: int = 4, **_: Any) -> Any:
+            file = tmp_path / "store.sqlite"
+            return open_sqlite(file, readers=size, acquire_timeout_s=acquire_timeout_s, query_timeout_s=query_timeout_s)
+
+        yield open_file
+        return
+    with own_database(request.getfixturevalue(request.param)) as address:
+
+        def open_server(
+            acquire_timeout_s: float = 10, query_timeout_s: float = 10, size: int = 4, overflow: int = 0
+        ) -> Any:
+            limits = PoolLimits(size=size, overflow=overflow, acquire_timeout_s=acquire_timeout_s)
+            return open_mysql(address, limits, query_timeout_s=query_timeout_s)
+
+        yield open_server
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Database]:
+    """An open store without tables."""
+    async with open_store() as database:
+        yield database

@@ -1,0 +1,319 @@
+"""What the projection promises, on every engine: exactly once, replaced whole, sums that are those of the answers."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis_service.analyze import analyze
+from analysis_service.database import Database
+from analysis_service.projection.answers import unpack
+from analysis_service.projection.apply import FeedGap, Projection
+from analysis_service.projection.sums import sum_by_combination
+from analysis_service.queries.tables import ANSWERS, APPLIED, SUM_COLUMNS, BenchmarkTables
+from analysis_service.reader import Reader
+from analysis_service.schema import prepare_schema
+from analysis_service.summary import summarize
+from shared.analysis import AnalysisRequest
+from shared.registry.load import load_registry
+from shared.registry.specs import Registry
+from tests.documents import Answer, entry_of, expected_cells, make_answer, prepare
+from tests.store.conftest import OpenStore
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry()
+
+
+@pytest.fixture
+async def database(store: Database, registry: Registry) -> Database:
+    await prepare_schema(store, registry)
+    return store
+
+
+@pytest.fixture
+def reader(database: Database, registry: Registry) -> Reader:
+    return Reader(database, registry, max_groups=10_000)
+
+
+async def rows_of(reader: Reader, **request: Any) -> list[dict[str, Any]]:
+    return (await analyze(reader, AnalysisRequest.model_validate({"benchmark": "math500", **request}))).rows
+
+
+def random_answers(seed: int, questions: int = 60) -> list[Answer]:
+    chance = random.Random(seed)
+    statuses = ["scored", "scored", "scored", "refused", "truncated", "error", "unscored"]
+    answers = []
+    for number in range(questions):
+        metadata: dict[str, Any] = {"subject": chance.choice(["Algebra", "Geometry", None]), "level": number % 5 + 1}
+        if chance.random() < 0.5:
+            metadata["proof_required"] = chance.random() < 0.5
+        for attempt in range(chance.randint(1, 3)):
+            status = chance.choice(statuses)
+            score = chance.randint(0, 4) / 4 if status == "scored" else None
+            extra: dict[str, Any] = {"latency_ms": 10.5, "output_tokens": 7} if chance.random() < 0.5 else {}
+            answers.append(
+                make_answer(f"q{number}", score, attempt=attempt, status=status, metadata=dict(metadata), **extra)
+            )
+    return answers
+
+
+async def test_group_bys_equal_a_slow_reference(database: Database, reader: Reader, registry: Registry) -> None:
+    projection = Projection(database)
+    runs = [(f"model-{seed}", random_answers(seed)) for seed in range(3)]
+    for seq, (model, answers) in enumerate(runs, start=1):
+        run = prepare(registry, answers, model=model, run_id=f"r{seq}")
+        await projection.apply(entry_of(run, seq), run)
+    for fields in (["subject"], ["subject", "level"], ["level", "proof_required", "subject"]):
+        levels = {f"level{number}": field for number, field in enumerate(fields, start=1)}
+        for include_null in (False, True):
+            rows = await rows_of(reader, **levels, include_null=include_null, runs="all")
+            found = {(row["model"], *(row[field] for field in fields)): row for row in rows}
+            expected = expected_cells(runs, fields)
+            if not include_null:
+                expected = {key: cell for key, cell in expected.items() if None not in key}
+            assert found.keys() == expected.keys()
+            for key, cell in expected.items():
+                assert {name: found[key][name] for name in cell} == pytest.approx(cell, abs=1e-12), key
+
+
+async def test_questions_are_counted_once_over_runs(database: Database, reader: Reader, registry: Registry) -> None:
+    projection = Projection(database)
+    asked = (["a", "b"], ["b", "c"], ["c", "d"])
+    for seq, questions in enumerate(asked, start=1):
+        answers = [make_answer(question, metadata={"subject": "Algebra"}) for question in questions]
+        run = prepare(registry, answers, run_id=f"r{seq}", model=f"m{seq}")
+        await projection.apply(entry_of(run, seq), run)
+    [row] = await rows_of(reader, level1="subject", by_model=False, runs="all")
+    assert (row["n"], row["n_questions"]) == (6, 4)
+
+
+async def stored(database: Database, benchmark: str = "math500") -> dict[str, list[tuple[Any, ...]]]:
+    """Every row that depends on what was applied, runs by number."""
+    tables = BenchmarkTables(benchmark)
+    async with database.snapshot() as session:
+        found = {}
+        for table, columns in (
+            (APPLIED, ["result_name", "seq", "state", "reason"]),
+            (ANSWERS, ["run_no", "packed"]),
+            (tables.sums, ["run_no", "combination", "set_no", *SUM_COLUMNS]),
+        ):
+            query = database.dialect.query.from_(table).select(*(table[column] for column in columns))
+            found[table.get_table_name()] = sorted(await session.fetch(query))
+    return found
+
+
+async def test_an_entry_is_applied_once(database: Database, registry: Registry) -> None:
+    projection = Projection(database)
+    run = prepare(registry, random_answers(1))
+    await projection.apply(entry_of(run, 1), run)
+    before = await stored(database)
+    with pytest.raises(FeedGap):
+        await projection.apply(entry_of(run, 1), run)
+    with pytest.raises(FeedGap):
+        await projection.apply(entry_of(run, 3), run)
+    assert await stored(database) == before
+    assert await projection.position() == 1
+
+
+async def test_instances_apply_each_entry_once_between_them(open_store: OpenStore, registry: Registry) -> None:
+    runs = [prepare(registry, random_answers(seed, 10), run_id=f"r{seed}") for seed in range(12)]
+    async with open_store() as first, open_store() as second:
+        await asyncio.gather(prepare_schema(first, registry), prepare_schema(second, registry))
+        applied: list[int] = []
+
+        async def consume(database: Database) -> None:
+            projection = Projection(database)
+            while (seq := await projection.position() + 1) <= len(runs):
+                try:
+                    await projection.apply(entry_of(runs[seq - 1], seq), runs[seq - 1])
+                    applied.append(seq)
+                except FeedGap:
+                    continue
+
+        await asyncio.gather(consume(first), consume(second), consume(second))
+        assert sorted(applied) == list(range(1, len(runs) + 1))
+        async with first.snapshot() as session:
+            tables = BenchmarkTables("math500")
+            query = first.dialect.query.from_(tables.questions).select(tables.questions.question_no)
+            numbers = sorted(number for (number,) in await session.fetch(query))
+        assert numbers == list(range(1, 11)), "numbers are dense and each question has one"
+        reader = Reader(first, registry, 1000)
+        assert len(await rows_of(reader, level1="run", runs="all")) == len(runs)
+
+
+async def test_a_result_is_replaced_whole(database: Database, reader: Reader, registry: Registry) -> None:
+    projection = Projection(database)
+    run = prepare(registry, random_answers(1))
+    await projection.apply(entry_of(run, 1), run)
+    once = await stored(database)
+    again = prepare(registry, random_answers(1))
+    await projection.reapply(again)
+    assert await stored(database) == once
+    gone = prepare(registry, random_answers(1), state="invalidated")
+    await projection.apply(entry_of(gone, 2, "invalidated"), gone)
+    assert await rows_of(reader, level1="subject", runs="all") == []
+    assert (await stored(database))["sums_math500"] == []
+    back = prepare(registry, random_answers(1))
+    await projection.apply(entry_of(back, 3, "restored"), back)
+    assert (await stored(database))["sums_math500"] == once["sums_math500"]
+
+
+async def test_a_crash_half_way_leaves_nothing(
+    database: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projection = Projection(database)
+    run = prepare(registry, random_answers(1))
+    before = await stored(database)
+
+    class Crash(Exception):
+        pass
+
+    async def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    monkeypatch.setattr(Projection, "_advance", crash)  # everything is written but the position
+    with pytest.raises(Crash):
+        await projection.apply(entry_of(run, 1), run)
+    monkeypatch.undo()
+    assert await stored(database) == before
+    await projection.apply(entry_of(run, 1), run)
+    assert await projection.position() == 1
+
+
+async def test_sums_are_those_of_the_packed_answers(database: Database, registry: Registry) -> None:
+    projection = Projection(database)
+    run = prepare(registry, random_answers(5))
+    await projection.apply(entry_of(run, 1), run)
+    found = await stored(database)
+    [(_, packed)] = found["answers"]
+    columns = unpack(packed)
+    sums = sum_by_combination(columns)
+    assert [(row[1], *row[3:]) for row in found["sums_math500"]] == [(cell.combination, *cell.values) for cell in sums]
+    assert columns.answer == tuple(None for _ in run.questions)
+    assert np.array_equal(
+        columns.score, [np.nan if q.score is None else q.score for q in run.questions], equal_nan=True
+    )
+
+
+MMLU_PRO = """
+name = "mmlu-pro"
+title = {en = "MMLU-Pro"}
+description = {en = "Ten choices a question."}
+[[fields]]
+name = "category"
+type = "category"
+description = {en = "Discipline"}
+"""
+SOURCE_FIELD = """
+[[fields]]
+name = "src"
+type = "category"
+description = {en = "Where the question comes from"}
+"""
+
+
+async def test_parked_results_come_back_and_new_fields_fill(
+    open_store: OpenStore, registry: Registry, tmp_path: Path
+) -> None:
+    answers = [make_answer(f"q{n}", n % 2, metadata={"category": "law", "src": f"s{n % 3}"}) for n in range(9)]
+
+    async def start(registry: Registry, database: Database, *, expect: int) -> Reader:
+        """As a start does: tables first, then whatever was decided under another registry."""
+        await prepare_schema(database, registry)
+        projection = Projection(database)
+        fingerprints = {name: spec.fingerprint for name, spec in registry.benchmarks.items()}
+        outdated = await projection.outdated(fingerprints, 10)
+        assert len(outdated) == expect
+        for _ in outdated:
+            await projection.reapply(prepare(registry, answers, benchmark="mmlu-pro"))
+        assert await projection.outdated(fingerprints, 10) == []
+        return Reader(database, registry, 1000)
+
+    async with open_store() as database:
+        reader = await start(registry, database, expect=0)
+        run = prepare(registry, answers, benchmark="mmlu-pro")
+        assert run.state == "parked"
+        await Projection(database).apply(entry_of(run, 1), run)
+        [waiting] = (await summarize(reader)).benchmarks
+        assert (waiting.benchmark, waiting.registered, waiting.parked, waiting.runs) == ("mmlu-pro", False, 1, 0)
+
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    (folder / "mmlu-pro.toml").write_text(MMLU_PRO)
+    async with open_store() as database:
+        reader = await start(load_registry(folder), database, expect=1)
+        [row] = await rows_of(reader, benchmark="mmlu-pro", level1="category")
+        assert (row["n"], row["n_questions"]) == (9, 9)
+
+    (folder / "mmlu-pro.toml").write_text(MMLU_PRO + SOURCE_FIELD)
+    async with open_store() as database:
+        reader = await start(load_registry(folder), database, expect=1)
+        rows = await rows_of(reader, benchmark="mmlu-pro", level1="category", level2="src")
+        assert [(row["src"], row["n"]) for row in rows] == [("s0", 3), ("s1", 3), ("s2", 3)]
+
+    (folder / "mmlu-pro.toml").write_text(MMLU_PRO + SOURCE_FIELD.replace('type = "category"', 'type = "integer"'))
+    async with open_store() as database:
+        reader = await start(load_registry(folder), database, expect=1)
+        assert await rows_of(reader, benchmark="mmlu-pro", level1="category") == []
+        [summary] = (await summarize(reader)).benchmarks
+        assert summary.rejected == 1
+        [(_, _, state, reason)] = (await stored(database, "mmlu-pro"))["applied"]
+        assert state == "rejected"
+        assert "data.questions[0].metadata.src: must be a whole number" in reason
+
+
+TRICKY = [
+    "Phi_4", "phi_4", "PHI_4", "a", "a ", " a", "á", "a\u0301", "ä", "ß", "ss", "İ", "i", "ı", "\\", "\\'", "'", '"',
+    "%s", "%", "?", "a\tb", "😀", "中文", "한국어", "null", "NULL", "0", "x\x00y", "x" * 300, "；--",
+]  # fmt: skip
+
+
+async def test_names_that_differ_at_all_stay_apart(database: Database, reader: Reader, registry: Registry) -> None:
+    answers = [make_answer(f"subject {n}", n % 2, metadata={"subject": name}) for n, name in enumerate(TRICKY)]
+    answers += [
+        make_answer(name, 1, metadata={"subject": "question ids"})
+        for name in TRICKY
+        if "\x00" not in name and "\t" not in name
+    ]
+    projection = Projection(database)
+    models = [name for name in TRICKY if "\x00" not in name and "\t" not in name]
+    for seq, model in enumerate(models, start=1):
+        run = prepare(registry, answers, model=model, run_id=f"r{seq}")
+        assert run.state == "applied", run.reason
+        await projection.apply(entry_of(run, seq), run)
+    rows = await rows_of(reader, level1="subject", by_model=False, runs="all")
+    assert {row["subject"]: row["n"] for row in rows} == dict.fromkeys(TRICKY, len(models)) | {
+        "question ids": len(models) ** 2
+    }
+    assert {row["subject"]: row["n_questions"] for row in rows}["question ids"] == len(models)
+    rows = await rows_of(reader, level1="model", runs="all")
+    assert sorted(row["model"] for row in rows) == sorted(models)
+    for name in TRICKY:
+        found = await rows_of(reader, level1="subject", level1_values=[name], by_model=False, runs="all")
+        assert [row["subject"] for row in found] == [name]
+    for name in models:
+        found = await rows_of(reader, level1="model", models=[name], runs="all")
+        assert [row["model"] for row in found] == [name]
+
+
+async def test_values_keep_their_types(database: Database, reader: Reader, registry: Registry) -> None:
+    values: Sequence[Any] = [2**63 - 1, -(2**63), 0, 5]
+    answers = [make_answer(f"q{value}", metadata={"level": value, "proof_required": bool(value)}) for value in values]
+    run = prepare(registry, answers)
+    await Projection(database).apply(entry_of(run, 1), run)
+    rows = await rows_of(reader, level1="level", level2="proof_required", by_model=False)
+    assert [(row["level"], row["proof_required"]) for row in rows] == [
+        (5, True),
+        (-(2**63), True),
+        (0, False),
+        (2**63 - 1, True),
+    ]
+    assert all(type(row["proof_required"]) is bool for row in rows)
+    found = await rows_of(reader, level1="proof_required", level1_values=[False], by_model=False)
+    assert [row["n"] for row in found] == [1]
