@@ -38,9 +38,15 @@ class Mariadbd:
         self.address = MysqlAddress("127.0.0.1", self.port, "scorehouse", "secret", "scorehouse")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @staticmethod
+    def installed() -> bool:
+        """Whether there is a MariaDB to start."""
+        return _program() is not None
+
     def start(self) -> None:
         """Start it and wait until it answers; may be called again after `stop`."""
-        server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+        server = _program()
+        assert server is not None
         data = self.folder / "data"
         if not data.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +83,10 @@ class Mariadbd:
             self._process.terminate()
             self._process.wait(30)
             self._process = None
+
+
+def _program() -> str | None:
+    return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
 
 
 def _answers(address: MysqlAddress) -> bool:
@@ -123,7 +133,7 @@ def docker_engine_answers() -> bool:
 @contextmanager
 def mariadb_server(folder: Path) -> Iterator[MysqlAddress]:
     """MariaDB: the installed program, else a container, else `missing`."""
-    if shutil.which("mariadbd") or Path("/usr/sbin/mariadbd").exists():
+    if Mariadbd.installed():
         server = Mariadbd(folder)
         try:
             server.start()

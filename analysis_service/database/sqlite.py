@@ -121,6 +121,9 @@ class SqliteSession:
         try:
             with _as_problems():
                 return [tuple(row) for row in await self._connection.execute_fetchall(sql, parameters)]
+        except asyncio.CancelledError:
+            await self._connection.interrupt()  # nobody waits for it: its thread is wanted for the next
+            raise
         finally:
             if timer is not None:
                 timer.cancel()

@@ -1,0 +1,169 @@
+"""Connections: bounded, given back whatever happens, and the time limit on reads."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pymysql
+import pytest
+from pypika import functions as fn
+
+from analysis_service.database import Database
+from analysis_service.database.dialect import Engine, mysql_dialect
+from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.queries.tables import FEED_STATE
+from analysis_service.schema import prepare_schema
+from shared.problems import PoolExhausted, StoreUnavailable, TimeLimit
+from shared.registry.specs import Registry
+from tests.sql_servers import Mariadbd, missing
+from tests.store.conftest import OpenStore
+
+NO_REGISTRY = Registry({}, {})
+
+
+async def test_an_exhausted_pool_is_told_after_the_time_out(open_store: OpenStore) -> None:
+    async with open_store(size=2, acquire_timeout_s=0.3) as database:
+        async with AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(database.snapshot())
+            began = time.monotonic()
+            with pytest.raises(PoolExhausted) as caught:
+                await database.ping()
+            assert 0.25 < time.monotonic() - began < 3
+            assert caught.value.retry_after_s == 1
+            state = database.pool_state()
+            assert (state.in_use, state.free, state.waiting) == (2, 0, 0)
+        await database.ping()
+        assert database.pool_state().in_use == 0
+
+
+async def test_waiting_requests_get_connections_as_they_come_back(open_store: OpenStore) -> None:
+    async with open_store(size=2) as database:
+        await asyncio.gather(*(database.ping() for _ in range(30)))
+        assert database.pool_state().in_use == 0
+
+
+async def slow_query(database: Database) -> None:
+    """Counts a billion rows and more."""
+    rows = [(number, 0, 0) for number in range(2, 3000)]
+    async with database.transaction() as session:
+        await session.insert(FEED_STATE, ["id", "position", "version"], rows)
+    tables = [FEED_STATE.as_(name) for name in "abcd"]
+    query = database.dialect.query.from_(tables[0])
+    for table in tables[1:]:
+        query = query.from_(table)
+    total = sum(table.position for table in tables)
+    query = query.select(fn.Max(total + tables[0].id * tables[1].id))
+    async with database.snapshot() as session:
+        await session.fetch(query)
+
+
+async def test_a_slow_read_ends_at_its_time_limit(open_store: OpenStore) -> None:
+    async with open_store(size=1, query_timeout_s=0.3) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        began = time.monotonic()
+        with pytest.raises(TimeLimit):
+            await slow_query(database)
+        assert time.monotonic() - began < 5
+        await database.ping()
+
+
+async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore) -> None:
+    async with open_store(size=1, query_timeout_s=3, acquire_timeout_s=10) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        task = asyncio.create_task(slow_query(database))
+        while not database.pool_state().in_use:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await database.ping()
+        assert database.pool_state().in_use == 0
+
+
+async def test_a_failed_transaction_changes_nothing(open_store: OpenStore) -> None:
+    async with open_store(size=1) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        with pytest.raises(LookupError):
+            async with database.transaction() as session:
+                await session.insert(FEED_STATE, ["id", "position", "version"], [(2, 7, 7)])
+                raise LookupError
+        query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.id)
+        async with database.snapshot() as session:
+            assert await session.fetch(query) == [(1,)]
+
+
+async def test_a_snapshot_sees_one_state(open_store: OpenStore) -> None:
+    async with open_store(size=2) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
+        async with database.snapshot() as reading:
+            before = await reading.fetch(query)
+            async with database.transaction() as writing:
+                await writing.execute(database.dialect.query.update(FEED_STATE).set(FEED_STATE.position, 9))
+            assert await reading.fetch(query) == before
+        async with database.snapshot() as reading:
+            assert await reading.fetch(query) == [(9,)]
+
+
+@pytest.fixture
+def own_mariadb(tmp_path: Path) -> Iterator[Mariadbd]:
+    server = Mariadbd(tmp_path / "mariadb")
+    if not server.installed():
+        missing("no MariaDB: install Debian's mariadb-server-core")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+async def test_a_server_that_went_away_and_came_back(own_mariadb: Mariadbd) -> None:
+    limits = PoolLimits(size=3, overflow=0, acquire_timeout_s=2)
+    async with open_mysql(own_mariadb.address, limits) as database:
+        await asyncio.gather(*(database.ping() for _ in range(3)))
+        own_mariadb.stop()
+        for _ in range(4):  # more often than there are connections, so that none leaks
+            with pytest.raises(StoreUnavailable):
+                await database.ping()
+        own_mariadb.start()
+        await asyncio.gather(*(database.ping() for _ in range(6)))
+        assert database.pool_state().in_use == 0
+
+
+async def test_overflow_is_closed_after_use(mariadb: MysqlAddress) -> None:
+    limits = PoolLimits(size=1, overflow=2, acquire_timeout_s=2)
+    async with open_mysql(mariadb, limits) as database:
+        async with AsyncExitStack() as held:
+            for _ in range(3):
+                await held.enter_async_context(database.snapshot())
+            assert database.pool_state().overflow == 2
+        state = database.pool_state()
+        assert (state.in_use, state.overflow) == (0, 0)
+
+
+async def test_wrong_password_and_no_server_are_unavailable(mariadb: MysqlAddress) -> None:
+    wrong = MysqlAddress(mariadb.host, mariadb.port, mariadb.user, "wrong", mariadb.database)
+    nobody = MysqlAddress(mariadb.host, 1, mariadb.user, mariadb.password, mariadb.database)
+    for address in (wrong, nobody):
+        with pytest.raises(StoreUnavailable):
+            async with open_mysql(address):
+                pass
+
+
+async def test_mysqls_default_login_works_without_tls(mysql: MysqlAddress) -> None:
+    connection = pymysql.connect(host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("CREATE USER IF NOT EXISTS 'sha2'@'%' IDENTIFIED BY 'pass word'")
+        cursor.execute("ALTER USER 'sha2'@'%' IDENTIFIED BY 'pass word'")  # forgets the cached fast login
+        cursor.execute("GRANT ALL ON *.* TO 'sha2'@'%'")
+    async with open_mysql(MysqlAddress(mysql.host, mysql.port, "sha2", "pass word", mysql.database)) as database:
+        assert database.dialect.engine is Engine.MYSQL
+
+
+def test_engines_are_told_apart_by_their_version() -> None:
+    assert mysql_dialect("5.5.5-10.11.14-MariaDB-0+deb12u2").engine is Engine.MARIADB
+    assert mysql_dialect("9.4.0").engine is Engine.MYSQL

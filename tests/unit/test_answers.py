@@ -1,0 +1,86 @@
+"""Packed answers and sums, against a slow reference."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis_service.projection.answers import AnswerColumns, answer_columns, pack, unpack
+from analysis_service.projection.sums import set_digest, sum_by_combination
+from analysis_service.queries.tables import SUM_COLUMNS
+from shared.submission import Question, Status
+
+AMOUNT = st.none() | st.floats(0, 1e6)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[Question], list[int], list[int]]:
+    """Questions, their numbers and their combinations."""
+    size = draw(st.integers(1, 40))
+    questions = []
+    for index in range(size):
+        status = draw(st.sampled_from(Status))
+        score = draw(st.floats(0, 1)) if status is Status.SCORED else draw(st.none() | st.floats(0, 1))
+        questions.append(
+            Question(
+                question_id=f"q{index}",
+                attempt=draw(st.integers(0, 32_767)),
+                status=status,
+                score=score,
+                answer=draw(st.none() | st.text() | st.lists(st.integers(-5, 5))),
+                latency_ms=draw(AMOUNT),
+                input_tokens=draw(st.none() | st.integers(0, 10**9)),
+                cost_usd=draw(AMOUNT),
+            )
+        )
+    numbers = st.lists(st.integers(1, 12), min_size=size, max_size=size)
+    return questions, draw(numbers), draw(numbers)
+
+
+def columns_of(questions: list[Question], numbers: list[int], combinations: list[int]) -> AnswerColumns:
+    return answer_columns(questions, np.array(numbers, np.int32), np.array(combinations, np.int32))
+
+
+@given(runs())
+def test_packing_keeps_everything(run: tuple[list[Question], list[int], list[int]]) -> None:
+    columns = columns_of(*run)
+    again = unpack(pack(columns))
+    for name in AnswerColumns.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(columns, name), err_msg=name)
+
+
+@given(runs())
+def test_sums_by_the_definitions(run: tuple[list[Question], list[int], list[int]]) -> None:
+    questions, numbers, combinations = run
+    rows = list(zip(questions, numbers, combinations, strict=True))
+    found = {cell.combination: cell for cell in sum_by_combination(columns_of(*run))}
+    assert list(found) == sorted(set(combinations))
+    for combination, cell in found.items():
+        mine = [(question, number) for question, number, own in rows if own == combination]
+        assert cell.questions.tolist() == sorted({number for _, number in mine})
+        scored = [(question.score or 0.0, number) for question, number in mine if question.status is Status.SCORED]
+        means: dict[int, list[float]] = {}
+        for score, number in scored:
+            means.setdefault(number, []).append(score)
+        told = [question.latency_ms for question, _ in mine if question.latency_ms is not None]
+        expected: dict[str, Any] = {
+            **{f"n_{status}": sum(question.status is status for question, _ in mine) for status in Status},
+            "score_sum": math.fsum(score for score, _ in scored),
+            "score_square_sum": math.fsum(score * score for score, _ in scored),
+            "n_questions_scored": len(means),
+            "question_mean_sum": math.fsum(math.fsum(scores) / len(scores) for scores in means.values()),
+            "latency_n": len(told),
+            "latency_ms_sum": math.fsum(told),
+            "input_tokens_sum": sum(question.input_tokens or 0 for question, _ in mine),
+        }
+        values = dict(zip(SUM_COLUMNS, cell.values, strict=True))
+        assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_sets_are_told_apart_by_their_members() -> None:
+    one, other = np.array([1, 2, 3], np.int32), np.array([1, 2, 4], np.int32)
+    assert set_digest(one) == set_digest(one.astype(np.int64).astype(np.int32))
+    assert set_digest(one) != set_digest(other)

@@ -1,0 +1,157 @@
+"""What a request may ask, and what it is told otherwise."""
+
+from typing import Any
+
+import pytest
+
+from analysis_service.queries.group_by import RunKey
+from analysis_service.resolve import ResolvedAnalysis, find_benchmark, resolve_analysis
+from analysis_service.runs import Run, latest_runs
+from shared.analysis import AnalysisRequest
+from shared.problems import InvalidRequest
+from shared.registry.load import load_registry
+
+REGISTRY = load_registry()
+
+
+def run(number: int, model_id: str = "gpt-4", *, coverage: float = 1.0, **changes: Any) -> Run:
+    facts = REGISTRY.model(model_id)
+    values: dict[str, Any] = {
+        "run_no": number,
+        "result_name": f"2024-01-0{number}T00:00:00Z-mmlu-redux-r{number}",
+        "benchmark": "mmlu-redux",
+        "model_id": model_id,
+        "model": REGISTRY.canonical_model(model_id),
+        "vendor": facts.vendor if facts else None,
+        "family": facts.family if facts else None,
+        "registered": facts is not None,
+        "timestamp": f"2024-01-0{number}T00:00:00Z",
+        "time_key": f"2024-01-0{number}T00:00:00",
+        "seq": number,
+        "set_no": 1,
+        "n_questions": 10,
+        "n_answers": 10,
+        "n_scored": 10,
+        "score_sum": 5.0,
+        "stated_score": None,
+        "coverage": coverage,
+    }
+    return Run(**(values | changes))
+
+
+STORED = [
+    run(1),
+    run(2, "openai/gpt-4"),
+    run(3, "some/model"),
+    run(4, "gpt-4o", n_questions=0, coverage=0.0),
+    run(5, "gpt-4o"),
+]
+
+
+def resolve(**request: Any) -> ResolvedAnalysis:
+    asked = AnalysisRequest.model_validate({"benchmark": "mmlu-redux", "level1": "category", **request})
+    return resolve_analysis(asked, find_benchmark(REGISTRY, asked.benchmark), REGISTRY, STORED, max_rows=10)
+
+
+FAULTS = [
+    ({"level1": "subjct"}, "level1", "did you mean 'subject'?"),
+    ({"level1": "f_subject"}, "level1", "no field of mmlu-redux"),
+    ({"level2": "year"}, "level2", "no field of mmlu-redux 'year'"),
+    ({"level2": "category"}, "level2", "'category' is level1 already"),
+    ({"level1": "model", "level2": "subject", "level3": "model"}, "level3", "'model' is level1 already"),
+    ({"level3": "subject"}, "level3", "needs a level2 above it"),
+    ({"level2_values": ["x"]}, "level2_values", "needs level2"),
+    ({"level1_values": []}, "level1_values", "at least one value"),
+    ({"level1_values": [1]}, "level1_values[0]", "1 cannot be a value of 'category', which takes a string"),
+    ({"filters": {"foo": ["x"]}}, "filters.foo", "no field of mmlu-redux 'foo'"),
+    ({"filters": {"subject": [True]}}, "filters.subject[0]", "which takes a string"),
+    ({"filters": {"model": [3]}}, "filters.model[0]", "3 cannot be a model"),
+    ({"filters": {"vendor": ["OpenAl"]}}, "filters.vendor[0]", "did you mean 'OpenAI'?"),
+    ({"models": ["gpt4"]}, "models[0]", "'gpt-4'"),
+    ({"models": []}, "models", "at least one value"),
+    ({"runs": ["2024-01-09T00:00:00Z-mmlu-redux-r9"]}, "runs[0]", "no valid run"),
+    ({"runs": ["2024-01-04T00:00:00Z-mmlu-redux-r4"]}, "runs[0]", "holds no questions"),
+    ({"order_by": "-meen"}, "order_by", "did you mean 'mean'?"),
+    ({"order_by": "mean_low"}, "order_by", "no column 'mean_low'"),
+    ({"order_by": "subject"}, "order_by", "no column 'subject'"),
+]
+
+
+@pytest.mark.parametrize(("request_part", "place", "detail"), FAULTS)
+def test_what_cannot_be_answered(request_part: dict[str, Any], place: str, detail: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(**request_part)
+    [fault] = caught.value.faults
+    assert fault.place == place
+    assert detail in fault.detail
+    if fault.detail.startswith("no "):
+        assert fault.allowed, "an unknown name is told with what would be allowed"
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(level1="a", level3="b", models=["c"])
+    assert [fault.place for fault in caught.value.faults] == ["level1", "level3", "level3", "models[0]"]
+
+
+def test_unknown_benchmark() -> None:
+    with pytest.raises(InvalidRequest, match=r"no benchmark 'mmlu-reduxx'; did you mean 'mmlu-redux'"):
+        find_benchmark(REGISTRY, "mmlu-reduxx")
+
+
+@pytest.mark.parametrize(
+    ("request_part", "group_by", "run_key"),
+    [
+        ({}, ("model", "category"), RunKey.MODEL),
+        ({"by_model": False}, ("category",), RunKey.NONE),
+        ({"level1": "model"}, ("model",), RunKey.MODEL),
+        ({"level1": "run", "level2": "subject"}, ("run", "subject"), RunKey.RUN),
+        ({"level1": "run", "by_model": True}, ("model", "run"), RunKey.RUN),
+        ({"level1": "vendor", "by_model": False}, ("vendor",), RunKey.MODEL),
+        ({"level1": "vendor", "level2": "run", "level3": "subject"}, ("vendor", "run", "subject"), RunKey.RUN),
+    ],
+)
+def test_what_is_grouped_by(request_part: dict[str, Any], group_by: tuple[str, ...], run_key: RunKey) -> None:
+    resolved = resolve(**request_part)
+    assert resolved.group_by == group_by
+    assert resolved.plan.run_key is run_key
+    assert resolved.plan.drop_null == resolved.plan.fields
+
+
+@pytest.mark.parametrize(
+    ("request_part", "runs"),
+    [
+        ({}, [5, 2, 3]),  # by model; 1 is older than 2, which an alias names
+        ({"runs": "all"}, [1, 2, 3, 5]),
+        ({"runs": ["2024-01-01T09:00:00+09:00-mmlu-redux-r1"]}, [1]),
+        ({"models": ["openai/gpt-4"], "runs": "all"}, [1, 2]),
+        ({"filters": {"family": ["GPT-4"]}, "runs": "all"}, None),
+        ({"models": ["deepseek-r1"]}, []),
+    ],
+)
+def test_which_runs_are_taken(request_part: dict[str, Any], runs: list[int] | None) -> None:
+    if runs is None:
+        family = REGISTRY.models["gpt-4"].family
+        request_part = {**request_part, "filters": {"family": [family]}}
+        runs = [stored.run_no for stored in STORED if stored.family == family and stored.n_questions]
+    resolved = resolve(**request_part)
+    assert sorted(taken.run_no for taken in resolved.runs) == sorted(runs)
+    every = sorted(runs) == [1, 2, 3, 5]
+    assert resolved.plan.run_nos == (None if every else tuple(taken.run_no for taken in resolved.runs))
+
+
+@pytest.mark.parametrize(
+    ("runs", "latest"),
+    [
+        ([run(1), run(2)], 2),
+        ([run(2), run(1)], 2),
+        ([run(1), run(2, coverage=0.94)], 1),
+        ([run(1), run(2, coverage=0.95)], 2),
+        ([run(1, coverage=0.5), run(2, coverage=0.4)], 1),
+        ([run(1, coverage=0.5), run(2, coverage=0.5)], 2),
+        ([run(1, seq=9), run(2, time_key="2024-01-01T00:00:00", seq=8)], 1),
+        ([run(1), run(2, n_questions=0, coverage=0.0)], 1),
+    ],
+)
+def test_latest_run(runs: list[Run], latest: int) -> None:
+    assert [chosen.run_no for chosen in latest_runs(runs)] == [latest]
