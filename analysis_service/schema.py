@@ -54,7 +54,9 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
 async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[str, str], str]:
     """(Benchmark, field) → the type its column was made for."""
     record = BENCHMARK_FIELDS
-    rows = await session.fetch(dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type))
+    rows = await session.fetch(
+        dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type)
+    )
     return {(benchmark, field): kind for benchmark, field, kind in rows}
 
 
@@ -81,7 +83,9 @@ async def _prepare_benchmark(
             same = (BENCHMARK_FIELDS.benchmark == benchmark.name) & (BENCHMARK_FIELDS.field_name == field.name)
             await session.execute(dialect.query.from_(BENCHMARK_FIELDS).delete().where(same))
         await session.insert(
-            BENCHMARK_FIELDS, ["benchmark", "field_name", "field_type"], [(benchmark.name, field.name, field.type.value)]
+            BENCHMARK_FIELDS,
+            ["benchmark", "field_name", "field_type"],
+            [(benchmark.name, field.name, field.type.value)],
         )
 
 

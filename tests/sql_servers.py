@@ -1,4 +1,4 @@
-"""SQL servers for tests: MariaDB from Debian's package, a MySQL named by DSN, either from a container where Docker runs."""
+"""SQL servers for tests: MariaDB from Debian's package, a MySQL named by DSN, or both from containers."""
 
 import os
 import shutil

@@ -48,6 +48,8 @@ class Stack:
 
     results: httpx.AsyncClient
     analysis: httpx.AsyncClient
+    app: FastAPI
+    """The analysis service."""
 
     async def push(self, *documents: dict[str, Any]) -> None:
         """Push documents and wait until they are applied."""
@@ -73,16 +75,21 @@ class Stack:
 @asynccontextmanager
 async def run_stack(mongo_url: str, mongo_database: str, sqlite: Path, **changes: Any) -> AsyncIterator[Stack]:
     """A stack on a database of its own; `changes` are settings of the analysis service."""
-    settings = ResultsSettings(mongo_url=mongo_url, mongo_database=mongo_database, auth="disabled")  # type: ignore[arg-type]
+    settings = ResultsSettings(mongo_url=mongo_url, mongo_database=mongo_database, auth="disabled")
     async with serve(create_results(settings)) as results_url:
-        defaults = {"auth": "disabled", "analysis_store": "sqlite", "sqlite_path": sqlite, "results_url": results_url}
+        defaults: dict[str, Any] = {
+            "auth": "disabled",
+            "analysis_store": "sqlite",
+            "sqlite_path": sqlite,
+            "results_url": results_url,
+        }
         app = create_analysis(AnalysisSettings(**(defaults | changes)))
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(base_url=results_url) as results,
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://analysis") as analysis,
         ):
-            yield Stack(results, analysis)
+            yield Stack(results, analysis, app)
 
 
 @pytest.fixture

@@ -140,8 +140,7 @@ async def _answers(client: httpx.AsyncClient) -> bool:
 async def test_an_exhausted_pool_is_503_with_retry_after(mongo_url: str, mongo_database: str, tmp_path: Path) -> None:
     timeout = {"db_pool_timeout_s": 0.3}
     async with run_stack(mongo_url, mongo_database, tmp_path / "a.sqlite", **timeout) as stack:
-        app = stack.analysis._transport.app  # type: ignore[attr-defined]  # noqa: SLF001
-        database = app.state.reader.database
+        database = stack.app.state.reader.database
         await until(lambda: _follows(stack))
         held = [database.snapshot() for _ in range(4)]
         await asyncio.gather(*(context.__aenter__() for context in held))
@@ -157,7 +156,7 @@ async def test_an_exhausted_pool_is_503_with_retry_after(mongo_url: str, mongo_d
 
 
 async def _follows(stack: Stack) -> bool:
-    return (await stack.analysis.get("/health")).json()["feed"]["lag"] == 0
+    return bool((await stack.analysis.get("/health")).json()["feed"]["lag"] == 0)
 
 
 async def test_keys_and_scopes(tmp_path: Path) -> None:
@@ -198,4 +197,4 @@ def test_production_refuses_what_is_for_trying_out(tmp_path: Path) -> None:
         {"auth": "keys", "api_keys_file": tmp_path / "k"},
     ):
         with pytest.raises(ValueError, match=r"AUTH=disabled|API_KEYS_FILE|embedded SQLite"):
-            AnalysisSettings(environment="production", **settings)  # type: ignore[arg-type]
+            AnalysisSettings(environment="production", **settings)

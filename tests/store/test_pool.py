@@ -87,10 +87,14 @@ async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore)
 async def test_a_failed_transaction_changes_nothing(open_store: OpenStore) -> None:
     async with open_store(size=1) as database:
         await prepare_schema(database, NO_REGISTRY)
-        with pytest.raises(LookupError):
+
+        async def fail_half_way() -> None:
             async with database.transaction() as session:
                 await session.insert(FEED_STATE, ["id", "position", "version"], [(2, 7, 7)])
                 raise LookupError
+
+        with pytest.raises(LookupError):
+            await fail_half_way()
         query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.id)
         async with database.snapshot() as session:
             assert await session.fetch(query) == [(1,)]

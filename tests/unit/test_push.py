@@ -140,9 +140,9 @@ def test_a_file_named_twice_is_pushed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("cut.ndjson.gz", gzip.compress(b'{"a": 1}\n' * 10)[:-12], "end-of-stream"),
+        ("cut.ndjson.gz", gzip.compress(b'{"a": 1}\n' * 10, mtime=0)[:-12], "end-of-stream"),
         ("plain.ndjson.gz", b'{"a": 1}\n', "Not a gzipped file"),
-        ("damaged.json.gz", gzip.compress(b"{}")[:10] + b"\xff" * 20, "invalid"),
+        ("damaged.json.gz", gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 20, "invalid"),
     ],
 )
 def test_a_damaged_file_is_told(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
