@@ -28,7 +28,7 @@ def run_push(paths: list[Path], *, url: str | None, kind: ResultKind, jobs: int)
     except ScorehouseError as error:
         if report.documents or report.unreadable:
             print_report(report)
-        complain(f"{error}{_unanswered(report)}")
+        complain(f"{error}{_unanswered(report) if report.documents else ''}")
         return 1
     if not report.documents and not report.unreadable:
         complain(f"no documents in {', '.join(map(str, paths))}; looked for {EXPECTED}")

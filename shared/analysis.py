@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from shared.names import FACTS
+from shared.results import StoreHealth
 
 _FROZEN = ConfigDict(frozen=True)
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -191,16 +192,6 @@ class SummaryAnswer(BaseModel):
     data_version: str
 
 
-class EngineHealth(BaseModel):
-    """The SQL store's state."""
-
-    model_config = _FROZEN
-
-    engine: str
-    reachable: bool
-    detail: str | None = None
-
-
 class PoolHealth(BaseModel):
     """The connection pool's state."""
 
@@ -232,7 +223,7 @@ class AnalysisHealth(BaseModel):
     model_config = _FROZEN
 
     status: str
-    store: EngineHealth
+    store: StoreHealth
     pool: PoolHealth
     feed: FeedHealth
     version: str

@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.problems import ProblemDocument
 from shared.submission import Provenance, Scalar
 
 _FROZEN = ConfigDict(frozen=True)
@@ -126,14 +125,3 @@ class ResultsHealth(BaseModel):
     feed_head: int | None
     """The greatest seq of the feed; null while the store is away."""
     version: str
-
-
-class BatchLine(BaseModel):
-    """One line of a batch's answer."""
-
-    model_config = _FROZEN
-
-    line: int
-    status: StoreStatus
-    result_name: str | None = None
-    problem: ProblemDocument | None = None

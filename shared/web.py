@@ -2,9 +2,9 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -12,7 +12,6 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -195,15 +194,6 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         case _:
             problem = InvalidRequest(str(error.detail))
     return problem_response(problem, request.state.request_id)
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-async def json_lines(models: AsyncIterator[_Model]) -> AsyncIterator[bytes]:
-    """Models as NDJSON, a line each."""
-    async for model in models:
-        yield model.model_dump_json().encode() + b"\n"
 
 
 def require(scope: KeyScope) -> Any:  # noqa: ANN401 - what FastAPI calls a dependency

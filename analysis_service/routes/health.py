@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from analysis_service.database import Database
 from analysis_service.projection.consumer import Progress
-from shared.analysis import AnalysisHealth, EngineHealth, FeedHealth, PoolHealth
+from shared.analysis import AnalysisHealth, FeedHealth, PoolHealth
 from shared.problems import Problem
+from shared.results import StoreHealth
 from shared.version import VERSION
 
 router = APIRouter(tags=["operations"])
@@ -29,7 +30,7 @@ async def get_health(request: Request, response: Response) -> AnalysisHealth:
     status = "unavailable" if detail else "degraded" if stopped or progress.head is None else "ok"
     return AnalysisHealth(
         status=status,
-        store=EngineHealth(engine=database.dialect.engine, reachable=detail is None, detail=detail),
+        store=StoreHealth(engine=database.dialect.engine, reachable=detail is None, detail=detail),
         pool=PoolHealth(**asdict(database.pool_state())),
         feed=FeedHealth(position=progress.position, lag=progress.lag, applying=progress.applying, stopped=stopped),
         version=VERSION,

@@ -116,7 +116,8 @@ class FieldSpec(BaseModel):
         kind = info.data.get("type")
         for value in values:
             if kind is not None and not kind.fits(value):
-                raise ValueError(f"{value!r} is not {kind.expected}, which the type {str(kind)!r} asks for")
+                shown = str(value).lower() if isinstance(value, bool) else repr(value)  # as TOML writes it
+                raise ValueError(f"{shown} is not {kind.expected}, which the type {str(kind)!r} asks for")
         for value in values:
             if values.count(value) > 1:
                 raise ValueError(f"{value!r} stands twice")

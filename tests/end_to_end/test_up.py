@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -63,6 +63,7 @@ class Up:
     def __init__(self, data_dir: Path, *options: str, ports: tuple[int, int] | None = None, path: str = "") -> None:
         self.data_dir = data_dir
         self.results_port, self.analysis_port = ports or free_ports()
+        self._seen: dict[int, str] = {}
         self._out, self._err = data_dir.with_suffix(".out"), data_dir.with_suffix(".err")
         command = [sys.executable, "-m", "scorehouse", "up", "--data-dir", str(data_dir)]
         command += ["--results-port", str(self.results_port), "--analysis-port", str(self.analysis_port), *options]
@@ -90,7 +91,19 @@ class Up:
         wait_for(seen, words)
 
     def children(self) -> dict[int, str]:
-        return descendants(self.process.pid)
+        self._seen |= (found := descendants(self.process.pid))
+        return found
+
+    def kill(self) -> None:
+        """End it and whatever it should have ended."""
+        self.children()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid, command in self._seen.items():
+            if command_line(pid) == command:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def child(self, part: str) -> int:
         [pid] = [pid for pid, command in self.children().items() if part in command]
@@ -107,9 +120,7 @@ def up(data_dir: Path, *options: str, ports: tuple[int, int] | None = None, path
     try:
         yield running
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+        running.kill()
 
 
 def assert_gone(children: dict[int, str]) -> None:
@@ -267,6 +278,17 @@ def test_a_part_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) ->
         assert "mongod ended by itself (exit code 127)" in process.err
         assert loader in process.err
         assert "apt-get install libcurl4" in process.err
+
+
+def test_a_service_that_refuses_its_settings_is_told_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOREHOUSE_REGISTRY_DIR", str(tmp_path / "absent"))
+    with up(tmp_path / "data") as process:
+        assert process.end() == 1
+        assert "the results service ended by itself (exit code 1)" in process.err
+        assert f"{tmp_path / 'absent'}: is not a folder" in process.err
+        assert '{"' not in process.err  # what the log says, not its JSON
 
 
 def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:

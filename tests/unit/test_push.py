@@ -256,6 +256,7 @@ def test_no_service_is_exit_code_1_and_the_next_step(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "cannot reach the results service at http://127.0.0.1:9" in result.stderr
     assert "scorehouse up" in result.stderr
+    assert "without an answer" not in result.stderr  # nothing was sent
 
 
 @respx.mock
