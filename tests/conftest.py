@@ -1,4 +1,4 @@
-"""Servers that tests share: a real mongod, and the results service over it."""
+"""Servers that tests share: a real mongod, the results service over it, and SQL servers."""
 
 import os
 import shutil
@@ -19,8 +19,10 @@ from fastapi import FastAPI
 from pymongo.database import Database
 from pymongo.errors import ConnectionFailure, OperationFailure
 
+from analysis_service.database.mysql import MysqlAddress
 from results_service.app import create_app
 from results_service.settings import ResultsSettings
+from tests.sql_servers import mariadb_server, mysql_server
 
 
 def _mongod_program() -> str:
@@ -189,3 +191,17 @@ def make_result() -> Callable[..., dict[str, Any]]:
         return {key: value for key, value in (document | changes).items() if value is not None}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlAddress]:
+    """A MariaDB that the session's tests share."""
+    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[MysqlAddress]:
+    """A MySQL that the session's tests share."""
+    with mysql_server() as address:
+        yield address

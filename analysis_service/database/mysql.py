@@ -125,7 +125,9 @@ class MysqlDatabase:
         finally:
             if self._pool.size > self._limits.size:
                 connection.close()
-            await self._pool.release(connection)
+            # Not awaited, for a cancellation there would lose the place. What it returns wakes the pool's own queue, in
+            # which nobody waits, behind whoever is connecting.
+            self._pool.release(connection)
             self._places.release()
 
     async def _acquire(self) -> aiomysql.Connection:

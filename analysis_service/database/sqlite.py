@@ -96,15 +96,19 @@ class SqliteDatabase:
 @asynccontextmanager
 async def _begun(connection: aiosqlite.Connection, begin: str) -> AsyncIterator[None]:
     session = SqliteSession(connection, None)
-    await session.define(begin)
     try:
+        await session.define(begin)
         yield
         await session.define("COMMIT")
     except BaseException:
-        # A cancelled task's statement goes on in the connection's thread; the rollback queues behind it.
-        with suppress(sqlite3.Error, Problem):  # some errors have rolled it back already
-            await asyncio.shield(session.define("ROLLBACK"))
+        # A cancelled task's statement, BEGIN included, goes on in the connection's thread; the rollback queues behind.
+        await asyncio.shield(_roll_back(session))
         raise
+
+
+async def _roll_back(session: "SqliteSession") -> None:
+    with suppress(sqlite3.Error, Problem):  # some errors have rolled it back already
+        await session.define("ROLLBACK")
 
 
 class SqliteSession:

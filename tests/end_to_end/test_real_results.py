@@ -5,12 +5,15 @@ import gzip
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import Stack, run_stack, until
+from tests.sql_servers import own_database
 
 REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 
@@ -97,12 +100,20 @@ async def check_parts(stack: Stack, benchmark: str, *levels: str) -> None:
         assert parts[run] == pytest.approx(total, abs=1e-9), run
 
 
-@pytest.fixture(scope="module")
-async def stack(mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+async def stack(
+    request: pytest.FixtureRequest, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """The three registered benchmarks' real results, on each embedded or served store in turn."""
     file = tmp_path_factory.mktemp("real") / "analysis.sqlite"
-    async with run_stack(mongo_url, "real", file) as running:
-        await push(running, "mmlu-redux", "math500", "aime")
-        yield running
+    with ExitStack() as servers:
+        changes: dict[str, Any] = {}
+        if request.param == "mariadb":
+            address = servers.enter_context(own_database(request.getfixturevalue("mariadb")))
+            changes = {"analysis_store": "mysql"} | {f"mysql_{name}": value for name, value in asdict(address).items()}
+        async with run_stack(mongo_url, f"real-{request.param}", file, **changes) as running:
+            await push(running, "mmlu-redux", "math500", "aime")
+            yield running
 
 
 @pytest.mark.parametrize("benchmark", ["mmlu-redux", "math500", "aime"])

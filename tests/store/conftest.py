@@ -8,25 +8,11 @@ from typing import Any, TypeAlias
 import pytest
 
 from analysis_service.database import Database
-from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.database.mysql import PoolLimits, open_mysql
 from analysis_service.database.sqlite import open_sqlite
-from tests.sql_servers import mariadb_server, mysql_server, own_database
+from tests.sql_servers import own_database
 
 OpenStore: TypeAlias = Callable[..., AbstractAsyncContextManager[Database]]
-
-
-@pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlAddress]:
-    """A MariaDB that the session's tests share."""
-    with mariadb_server(tmp_path_factory.mktemp("mariadb")) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[MysqlAddress]:
-    """A MySQL that the session's tests share."""
-    with mysql_server() as address:
-        yield address
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "mysql"])
