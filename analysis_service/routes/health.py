@@ -1,5 +1,6 @@
 """Whether the service can answer, and how far it has come."""
 
+import asyncio
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
@@ -13,17 +14,17 @@ from shared.version import VERSION
 
 router = APIRouter(tags=["operations"])
 
+_PATIENCE_S = 2.0
+"""Probes want an answer sooner than a question does."""
+
 
 @router.get("/health", summary="State of the store, the pool and the feed", responses={503: {"model": AnalysisHealth}})
 async def get_health(request: Request, response: Response) -> AnalysisHealth:
     """200 while questions can be answered; 503 with the same body while the SQL store is away."""
     database: Database = request.app.state.reader.database
     progress: Progress = request.app.state.progress
-    detail = None
-    try:
-        await database.ping()
-    except Problem as problem:
-        detail = problem.detail
+    detail = await _fault(database)
+    if detail is not None:
         response.status_code = 503
         response.headers["Retry-After"] = "2"
     stopped = progress.stopped
@@ -35,3 +36,14 @@ async def get_health(request: Request, response: Response) -> AnalysisHealth:
         feed=FeedHealth(position=progress.position, lag=progress.lag, applying=progress.applying, stopped=stopped),
         version=VERSION,
     )
+
+
+async def _fault(database: Database) -> str | None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await database.ping()
+    except Problem as problem:
+        return problem.detail
+    except TimeoutError:
+        return f"The SQL store did not answer within {_PATIENCE_S:g} s."
+    return None

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pymysql
@@ -81,6 +81,33 @@ async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore)
         with pytest.raises(asyncio.CancelledError):
             await task
         await database.ping()
+        assert database.pool_state().in_use == 0
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "transaction"])
+async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: OpenStore, kind: str) -> None:
+    async with open_store(size=1, acquire_timeout_s=2) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        begin = database.snapshot if kind == "snapshot" else database.transaction
+        query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.id)
+
+        async def read() -> None:
+            async with begin() as session:
+                assert await session.fetch(query) == [(1,)]
+
+        turns = 0
+        while True:  # cancelled one turn of the loop later each time, until it ends by itself before
+            task = asyncio.create_task(read())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            turns += 1
+        assert turns > 3
+        await read()
         assert database.pool_state().in_use == 0
 
 
