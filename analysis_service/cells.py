@@ -61,13 +61,12 @@ def _key_maker(resolved: ResolvedAnalysis) -> Callable[[Row], tuple[Any, ...] | 
             makers.append(_field_reader(offset + plan.fields.index(name), resolved.spec.by_name[name]))
         else:
             makers.append(_run_reader(run_of, name))
-    keep_null = not plan.drop_null and bool(plan.fields)
 
     def key_of(row: Row) -> tuple[Any, ...] | None:
         if offset and row[0] not in run_of:
             return None
         key = tuple(make(row) for make in makers)
-        return key if keep_null or None not in key else None
+        return key if resolved.include_null or None not in key else None
 
     return key_of
 
@@ -88,24 +87,27 @@ def answer_rows(
     question_sets: Mapping[int, BitMap],
     policy: ErrorPolicy,
 ) -> list[dict[str, Any]]:
-    """The rows of the answer, in the order asked for."""
+    """The rows of one benchmark, in the order of their groups."""
     rows = [
         dict(zip(resolved.group_by, key, strict=True))
         | {"n": 0, "n_questions": len(BitMap.union(*(question_sets[number] for number in cell.sets)))}
         | _means(cell, resolved.spec, policy)
         for key, cell in cells.items()
     ]
-    by_group = _group_sorter(resolved)
-    rows.sort(key=by_group)
-    if resolved.order_by is not None:
-        column = resolved.order_by
-        if column in resolved.group_by:
-            rows.sort(key=lambda row: by_group(row)[resolved.group_by.index(column)], reverse=resolved.descending)
-        else:
-            known = [row for row in rows if row[column] is not None]
-            known.sort(key=lambda row: row[column], reverse=resolved.descending)
-            rows = known + [row for row in rows if row[column] is None]
+    sorters = [(name, _value_sorter(resolved, name)) for name in resolved.group_by]
+    rows.sort(key=lambda row: tuple(key(row[name]) for name, key in sorters))
     return rows
+
+
+def order_rows(rows: list[dict[str, Any]], resolved: ResolvedAnalysis) -> list[dict[str, Any]]:
+    """`rows`, which stand in the order of their groups, in the order that was asked for; unknown values last."""
+    column = resolved.order_by
+    if column is None:
+        return rows
+    known = [row for row in rows if row[column] is not None]
+    key = _value_sorter(resolved, column) if column in resolved.group_by else _as_it_is
+    known.sort(key=lambda row: key(row[column]), reverse=resolved.descending)
+    return known + [row for row in rows if row[column] is None]
 
 
 def _means(cell: Cell, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, Any]:
@@ -125,16 +127,17 @@ def _means(cell: Cell, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, An
     return measures
 
 
-def _group_sorter(resolved: ResolvedAnalysis) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    keys: list[tuple[str, Callable[[Any], tuple[Any, ...]]]] = []
-    for name in resolved.group_by:
-        spec = resolved.spec.by_name.get(name)
-        keys.append((name, value_sorter(spec) if spec else _null_last))
-    return lambda row: tuple(key(row[name]) for name, key in keys)
+def _value_sorter(resolved: ResolvedAnalysis, name: str) -> Callable[[Any], Any]:
+    spec = resolved.spec.by_name.get(name)
+    return value_sorter(spec) if spec else _null_last
 
 
 def _null_last(value: str | None) -> tuple[bool, str]:
     return value is None, value or ""
+
+
+def _as_it_is(value: Any) -> Any:  # noqa: ANN401
+    return value
 
 
 def value_sorter(spec: FieldSpec) -> Callable[[Any], tuple[bool, int, Any]]:

@@ -12,7 +12,7 @@ from analysis_service.cells import value_sorter
 from analysis_service.database import Row
 from analysis_service.queries.group_by import GroupByPlan, RunKey, combinations_query
 from analysis_service.reader import Reader
-from analysis_service.resolve import apply_filters, check_levels, find_benchmark
+from analysis_service.resolve import apply_filters, check_levels
 from analysis_service.runs import fetch_runs, with_questions
 from shared.analysis import (
     FieldOptions,
@@ -43,14 +43,14 @@ async def fetch_options(reader: Reader, benchmark: str, request: OptionsRequest)
             filters.append((place, level, values))
     remaining = [field for field in spec.fields if field.name not in levels]
     remaining.sort(key=lambda field: field.parent not in levels)
-    options, data_version = await _count(reader, spec, remaining, filters, faults)
+    options, data_version = await _count(reader, spec, remaining, filters, faults, levels)
     return OptionsAnswer(benchmark=spec.name, options=options, data_version=data_version)
 
 
 async def describe_fields(reader: Reader, benchmark: str, language: str) -> MetadataAnswer:
     """Title, description and fields of a benchmark, with the values that stored questions have."""
     spec = benchmark_in_path(reader.registry, benchmark)
-    options, data_version = await _count(reader, spec, spec.fields, [], [])
+    options, data_version = await _count(reader, spec, spec.fields, [], [], [])
     return MetadataAnswer(
         benchmark=spec.name,
         title=spec.title.read(language),
@@ -75,7 +75,7 @@ def benchmark_in_path(registry: Registry, name: str) -> BenchmarkSpec:
     if name not in registry.benchmarks:
         fault = unknown_value("benchmark", name, registry.benchmarks, what="benchmark")
         raise NotFound(fault.detail, faults=[fault])
-    return find_benchmark(registry, name)
+    return registry.benchmarks[name]
 
 
 async def _count(
@@ -84,9 +84,10 @@ async def _count(
     fields: Sequence[FieldSpec],
     filters: Iterable[tuple[str, str, Sequence[Value]]],
     faults: list[Fault],
+    levels: Sequence[str],
 ) -> tuple[list[FieldOptions], str]:
     async with reader.snapshot() as (session, data_version):
-        runs = with_questions(await fetch_runs(session, reader.dialect, reader.registry, spec.name))
+        runs = with_questions(await fetch_runs(session, reader.dialect, reader.registry, [spec.name]))
         chosen, field_filters = apply_filters(spec, reader.registry, filters, runs, runs, faults)
         if faults:
             raise invalid(*faults)
@@ -96,7 +97,7 @@ async def _count(
             run_key=RunKey.NONE,
             run_nos=None if len(chosen) == len(runs) else tuple(run.run_no for run in chosen),
             filters=field_filters,
-            drop_null=(),
+            drop_null=tuple(name for name in levels if name in spec.by_name),  # as a group-by by these levels does
             max_rows=reader.max_groups,
         )
         rows = await session.fetch(combinations_query(reader.dialect, plan)) if chosen else []

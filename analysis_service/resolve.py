@@ -13,6 +13,9 @@ from shared.timestamps import canonical_result_name
 
 MEASURES = ("n", "n_questions", "mean", "mean_by_question")
 
+FAULTS_MAX = 20
+"""Faults of a list's entries that are told; finding the nearest names to thousands would keep everyone waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedAnalysis:
@@ -23,22 +26,51 @@ class ResolvedAnalysis:
     plan: GroupByPlan
     runs: tuple[Run, ...]
     """The runs that the answer is made of."""
+    include_null: bool
     order_by: str | None
     descending: bool
 
 
-def find_benchmark(registry: Registry, name: str) -> BenchmarkSpec:
-    """The benchmark that a request's body names; InvalidRequest if there is none."""
-    spec = registry.benchmarks.get(name)
-    if spec is None:
-        raise invalid(unknown_value("benchmark", name, registry.benchmarks, what="benchmark"))
-    return spec
+def find_benchmarks(registry: Registry, request: AnalysisRequest) -> list[BenchmarkSpec]:
+    """The benchmarks that a request names, in its order; InvalidRequest if one is unknown or they do not fit."""
+    if (request.benchmark is None) == (request.benchmarks is None):
+        detail = "is required, or benchmarks, a list; not both"
+        raise invalid(Fault(place="benchmark", detail=detail, allowed=tuple(registry.benchmarks)))
+    if request.benchmark is not None:
+        places = {"benchmark": request.benchmark}
+    else:
+        places = {f"benchmarks[{index}]": name for index, name in enumerate(request.benchmarks or ())}
+    faults = [
+        unknown_value(place, name, registry.benchmarks, what="benchmark")
+        for place, name in places.items()
+        if name not in registry.benchmarks
+    ]
+    if faults:
+        raise invalid(*faults)
+    specs = [registry.benchmarks[name] for name in dict.fromkeys(places.values())]
+    _check_types(specs, (request.level1, request.level2, request.level3))
+    return specs
+
+
+def _check_types(specs: Sequence[BenchmarkSpec], levels: Sequence[str | None]) -> None:
+    for number, name in enumerate(levels, start=1):
+        if name is None:
+            continue
+        types = {spec.by_name[name].type for spec in specs if name in spec.by_name}
+        if len(types) > 1:
+            detail = (
+                f"{name!r} is {' here and '.join(sorted(types))} there, so the benchmarks cannot be grouped together"
+            )
+            raise invalid(Fault(place=f"level{number}", detail=detail))
 
 
 def resolve_analysis(
     request: AnalysisRequest, spec: BenchmarkSpec, registry: Registry, runs: Sequence[Run], *, max_rows: int
 ) -> ResolvedAnalysis:
-    """The plan that answers `request` over `runs` (all of the benchmark's); InvalidRequest names every fault."""
+    """The plan that answers `request` for `spec`; InvalidRequest names every fault.
+
+    `runs` are all runs of all the benchmarks that the request names, so that a run of another one of them is known.
+    """
     faults: list[Fault] = []
     levels = check_levels(spec, [request.level1, request.level2, request.level3], faults)
     level_values = (request.level1_values, request.level2_values, request.level3_values)
@@ -52,11 +84,13 @@ def resolve_analysis(
     if request.models is not None:
         filters.append(("models", "model", list(request.models)))
     chosen, field_filters = apply_filters(spec, registry, filters, chosen, runs, faults)
+    own = [run for run in with_questions(runs) if run.benchmark == spec.name]
+    chosen = [run for run in chosen if run.benchmark == spec.name]
     order_by, descending = _order(request, group_by, faults)
     if faults:
         raise invalid(*faults)
     fields = tuple(name for name in group_by if name in spec.by_name)
-    every = len(chosen) == len(with_questions(runs))
+    every = len(chosen) == len(own)
     plan = GroupByPlan(
         benchmark=spec.name,
         fields=fields,
@@ -66,7 +100,7 @@ def resolve_analysis(
         drop_null=() if request.include_null else fields,
         max_rows=max_rows,
     )
-    return ResolvedAnalysis(spec, group_by, plan, tuple(chosen), order_by, descending)
+    return ResolvedAnalysis(spec, group_by, plan, tuple(chosen), request.include_null, order_by, descending)
 
 
 def check_levels(spec: BenchmarkSpec, names: Sequence[str | None], faults: list[Fault]) -> tuple[str, ...]:
@@ -143,13 +177,15 @@ def _field_values(
     converted: list[str | int | float] = []
     for index, value in enumerate(values):
         if field.type.fits(value):
-            converted.append(int(value) if isinstance(value, bool) else value)
+            converted.append(field.type.stored(value))
         else:
             detail = f"{value!r} cannot be a value of {field.name!r}, which takes {field.type.expected}"
             allowed = tuple(map(str, field.values)) or None
             faults.append(Fault(place=f"{place}[{index}]", detail=detail, allowed=allowed))
+            if len(faults) >= FAULTS_MAX:
+                break
     _check_not_empty(place, values, faults)
-    return tuple(converted)
+    return tuple(dict.fromkeys(converted))
 
 
 def _run_filter(
@@ -169,6 +205,8 @@ def _run_filter(
         if canonical not in known:
             faults.append(unknown_value(f"{place}[{index}]", value, known, what=name))
         wanted.add(canonical)
+        if len(faults) >= FAULTS_MAX:
+            break
     _check_not_empty(place, values, faults)
     return wanted
 
@@ -203,6 +241,8 @@ def _choose_runs(choice: RunChoice, runs: Sequence[Run], faults: list[Fault]) ->
             faults.append(Fault(place=f"runs[{index}]", detail=f"{name!r} states a score but holds no questions"))
         else:
             chosen[run.run_no] = run
+        if len(faults) >= FAULTS_MAX:
+            break
     return list(chosen.values())
 
 
@@ -218,7 +258,7 @@ def _order(request: AnalysisRequest, group_by: Sequence[str], faults: list[Fault
     if request.order_by is None:
         return None, False
     column = request.order_by.removeprefix("-")
-    allowed = [*group_by, *MEASURES]
+    allowed = [*group_by, *MEASURES] if request.benchmarks is None else ["benchmark", *group_by, *MEASURES]
     if request.error_policy is ErrorPolicy.BOUNDS:
         allowed += ["mean_low", "mean_high"]
     if column not in allowed:

@@ -56,11 +56,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-async def fetch_runs(session: Session, dialect: Dialect, registry: Registry, benchmark: str | None = None) -> list[Run]:
-    """Every valid run, of one benchmark or of all that are registered, oldest first."""
+async def fetch_runs(
+    session: Session, dialect: Dialect, registry: Registry, benchmarks: Sequence[str] | None = None
+) -> list[Run]:
+    """Every valid run, of these benchmarks or of all that are registered, oldest first."""
     query = dialect.query.from_(RUNS).select(*(RUNS.field(column) for column in _COLUMNS)).orderby(RUNS.run_no)
-    if benchmark is not None:
-        query = query.where(RUNS.benchmark == benchmark)
+    if benchmarks is not None:
+        query = query.where(RUNS.benchmark.isin(list(benchmarks)))
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in await session.fetch(query)]
     rows = [row for row in rows if row["benchmark"] in registry.benchmarks]
     most: dict[str, int] = {}

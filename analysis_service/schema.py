@@ -18,6 +18,8 @@ from analysis_service.queries.tables import (
     BenchmarkTables,
     field_column,
 )
+from shared.names import table_suffix
+from shared.process import StartFailed
 from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
 
 SCHEMA_VERSION = 1
@@ -37,6 +39,8 @@ class _Table:
 async def prepare_schema(database: Database, registry: Registry) -> None:
     """Make what is missing: tables, columns of new fields, the feed position's row.
 
+    StartFailed if a benchmark was renamed to one whose tables have the same names.
+
     A crash at any point is mended by the next start; MySQL commits each definition by itself, so each step asks what is
     there rather than what was done.
     """
@@ -47,6 +51,7 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
         if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
             await session.insert(FEED_STATE, ["id", "position", "version"], [(1, 0, 0)])
         recorded = await _recorded_types(session, dialect)
+        _check_owners(registry, {benchmark for benchmark, _ in recorded})
         for benchmark in registry.benchmarks.values():
             await _prepare_benchmark(session, dialect, benchmark, recorded)
 
@@ -58,6 +63,17 @@ async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[s
         dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type)
     )
     return {(benchmark, field): kind for benchmark, field, kind in rows}
+
+
+def _check_owners(registry: Registry, recorded: Iterable[str]) -> None:
+    """A registry refuses two names that fold to one table; so must the tables that an earlier registry left."""
+    for former in set(recorded) - registry.benchmarks.keys():
+        for name in registry.benchmarks:
+            if table_suffix(name) == table_suffix(former):
+                raise StartFailed(
+                    f"the tables of benchmark {name!r} hold results of {former!r}, which is not registered any more. "
+                    "Give it another name, or empty the SQL store: it is built again from the results service"
+                )
 
 
 async def _prepare_benchmark(

@@ -93,7 +93,7 @@ class Addresses:
     @classmethod
     def choose(cls, results_url: str | None, analysis_url: str | None, api_key: str | None) -> Self:
         """What was given, else what the environment says, else this machine."""
-        key = api_key or os.environ.get("SCOREHOUSE_API_KEY")
+        key = _checked_key((api_key or os.environ.get("SCOREHOUSE_API_KEY") or "").strip())
         return cls(
             results=_checked(results_url or os.environ.get(Service.RESULTS.setting) or RESULTS_URL),
             analysis=_checked(analysis_url or os.environ.get(Service.ANALYSIS.setting) or ANALYSIS_URL),
@@ -103,6 +103,13 @@ class Addresses:
     def of(self, service: Service) -> str:
         """The address of `service`, without a slash at its end."""
         return self.results if service is Service.RESULTS else self.analysis
+
+
+def _checked_key(key: str) -> str:
+    """The key; httpx would refuse another with the whole of it in its message."""
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ScorehouseError("the API key (SCOREHOUSE_API_KEY) has a space or a character that no API key has")
+    return key
 
 
 def _checked(url: str) -> str:
@@ -156,7 +163,7 @@ class Call(Generic[_T]):
 
     def unreachable(self, error: httpx.TransportError, addresses: Addresses) -> UnreachableError:
         """What to tell when there was no answer, with the next step."""
-        where = addresses.of(self.service)
+        where = _shown(httpx.URL(addresses.of(self.service)))
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return UnreachableError(
                 f"cannot reach the {self.service} service at {where} ({error or 'no answer in time'}); "
@@ -184,11 +191,15 @@ def _refusal(call: Call[_T], response: httpx.Response) -> ScorehouseError:
     return ScorehouseError(f"{problem.title}: {problem.detail}{hint}", problem)
 
 
+def _shown(url: httpx.URL) -> str:
+    """The address without what may be secret in it."""
+    return str(url.copy_with(query=None, userinfo=b""))
+
+
 def _not_ours(call: Call[_T], response: httpx.Response) -> str:
-    address = response.request.url.copy_with(query=None)
     return (
-        f"{address} answered {response.status_code}, but not as Scorehouse's {call.service} service does; "
-        f"check the address ({call.service.setting})"
+        f"{_shown(response.request.url)} answered {response.status_code}, "
+        f"but not as Scorehouse's {call.service} service does; check the address ({call.service.setting})"
     )
 
 

@@ -49,10 +49,17 @@ def main(
     """
 
 
+def _named_path(text: str) -> Path:
+    if not text:  # pathlib would read it as the folder one is in
+        raise typer.BadParameter("a path is empty; is a variable of your shell not set?")
+    return Path(text)
+
+
 @app.command(epilog=_EXIT_CODES + ", 130 interrupted.")
 def push(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Files, or folders of them.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="PATH…", help="Files, or folders of them.", show_default=False, parser=_named_path),
     ],
     url: Annotated[
         str | None,

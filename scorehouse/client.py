@@ -8,13 +8,14 @@ with Scorehouse() as house:
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
 
 from scorehouse import calls
-from scorehouse.calls import TIMEOUT, Addresses, Call, Retries, StoredResult
+from scorehouse.calls import TIMEOUT, Addresses, Call, Retries, ScorehouseError, StoredResult
 from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
 from shared.results import ResultKind, ResultsHealth, ResultSummary, StoredAnswer
 
@@ -22,6 +23,16 @@ _T = TypeVar("_T")
 
 _NO_PROXY: dict[str, None] = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
 """A proxy for the outside world must not be asked for this machine's services."""
+
+
+@contextmanager
+def _environment_checked() -> Iterator[None]:
+    """httpx reads proxies and certificates from the environment, and trips over them in many ways."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        settings = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE"
+        raise ScorehouseError(f"what the environment has in {settings} cannot be used: {error}") from error
 
 
 class AsyncScorehouse:
@@ -42,7 +53,8 @@ class AsyncScorehouse:
     ) -> None:
         self._addresses = Addresses.choose(results_url, analysis_url, api_key)
         self._retries = retries or Retries()
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, mounts=_NO_PROXY)
+        with _environment_checked():
+            self._http = httpx.AsyncClient(timeout=TIMEOUT, mounts=_NO_PROXY)
         self._answered = False
 
     async def __aenter__(self) -> Self:
@@ -138,7 +150,8 @@ class Scorehouse:
     ) -> None:
         self._addresses = Addresses.choose(results_url, analysis_url, api_key)
         self._retries = retries or Retries()
-        self._http = httpx.Client(timeout=TIMEOUT, mounts=_NO_PROXY)
+        with _environment_checked():
+            self._http = httpx.Client(timeout=TIMEOUT, mounts=_NO_PROXY)
         self._answered = False
 
     def __enter__(self) -> Self:

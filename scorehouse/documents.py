@@ -7,6 +7,7 @@ At most one document and one block of a file are in memory, however large the fi
 import gzip
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,21 +44,28 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path | Unreadable]:
     """
     seen: set[Path] = set()
     for path in paths:
-        if path.is_dir():
-            found: Iterable[Path | Unreadable] = _walk(path)
-        elif not path.exists():
-            found = [Unreadable(str(path), "there is no such file or folder")]
-        elif _kind(path) is None:
-            found = [Unreadable(str(path), f"its name does not end as expected: {EXPECTED}")]
-        else:
-            found = [path]
+        found: Iterable[Path | Unreadable] = _walk(path) if os.path.isdir(path) else [path]  # noqa: PTH112 - never raises
         for file in found:
-            if isinstance(file, Path):
-                key = file.resolve()
-                if key in seen:
-                    continue
+            if isinstance(file, Unreadable):
+                yield file
+            elif fault := _fault(file):
+                yield Unreadable(str(file), fault)
+            elif (key := file.resolve()) not in seen:
                 seen.add(key)
-            yield file
+                yield file
+
+
+def _fault(file: Path) -> str | None:
+    """Why this cannot be pushed, as far as can be told without opening it: to open a pipe may take for ever."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return "there is no such file or folder"
+    except OSError as error:  # no permission, a loop of links, a name that is too long
+        return error.strerror or str(error)
+    if _kind(file) is None:
+        return f"its name does not end as expected: {EXPECTED}"
+    return None if stat.S_ISREG(mode) else "it is not a regular file"
 
 
 def _walk(folder: Path) -> Iterator[Path | Unreadable]:

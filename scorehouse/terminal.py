@@ -3,6 +3,7 @@
 Colour and progress bars are for terminals; a pipe gets plain lines of any length, to be searched and cut.
 """
 
+import os
 from contextlib import suppress
 
 from rich.console import Console
@@ -10,14 +11,21 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: rich would exit here, and `up | head -1` or `push | head -1` is not meant to end them."""
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - its descriptor alone is wanted
+            os.dup2(nowhere.fileno(), self.file.fileno())
+
+
 def out() -> Console:
     """The console for answers."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def err() -> Console:
     """The console for progress and complaints."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(console: Console, text: str | Text = "", style: str | None = None) -> None:

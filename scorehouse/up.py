@@ -71,7 +71,10 @@ def run_up(options: UpOptions) -> int:
             return asyncio.run(_supervise(options))
     except StartError as error:
         complain(str(error))
-        return 1
+    except OSError as error:  # the disk is full, a file stands where a folder should, and the like
+        what = "" if error.filename is None else f" ({error.filename})"
+        complain(f"cannot use {options.data_dir} as data directory: {error.strerror}{what}; choose --data-dir")
+    return 1
 
 
 @contextmanager
@@ -157,11 +160,10 @@ async def _serve(options: UpOptions, children: Children) -> int:
             options, children, "results", options.results_port, {"MONGO_URL": mongo, "MONGO_DATABASE": "scorehouse"}
         ),
         _service(options, children, "analysis", options.analysis_port, _analysis_environment(options)),
-        AsyncScorehouse(options.results_url, options.analysis_url) as house,
     ):
         _announce(options)
         if options.demo:
-            await _demonstrate(options, children, house)
+            await _demonstrate(options, children)
             if not _on_terminal():
                 return 0
         say(out(), "Ctrl-C stops it.")
@@ -194,8 +196,10 @@ async def _service(
     running = children.running(
         f"the {name} service",
         [
-            *(sys.executable, "-m", "uvicorn", f"{name}_service.main:app", "--host", HOST, "--port", str(port)),
-            *("--workers", "1", "--timeout-graceful-shutdown", "5"),
+            # Python's -m and uvicorn both put the current folder before all else on sys.path, and a user's folder may
+            # well hold a `shared` or a `calendar.py`: -P keeps Python from it, a folder without modules uvicorn.
+            *(sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(options.logs), f"{name}_service.main:app"),
+            *("--host", HOST, "--port", str(port), "--workers", "1", "--timeout-graceful-shutdown", "5"),
         ],
         log=options.logs / f"{name}_service.log",
         environment={**_inherited(), "ENVIRONMENT": "development", "AUTH": "disabled", **environment},
@@ -256,7 +260,7 @@ def _announce(options: UpOptions) -> None:
     )
 
 
-async def _demonstrate(options: UpOptions, children: Children, house: AsyncScorehouse) -> None:
+async def _demonstrate(options: UpOptions, children: Children) -> None:
     steps = NextSteps(
         options.data_dir,
         options.results_url,
@@ -267,7 +271,8 @@ async def _demonstrate(options: UpOptions, children: Children, house: AsyncScore
         else f" --results-port {options.results_port} --analysis-port {options.analysis_port}",
     )
     try:
-        await show_demo(house, steps)
+        async with AsyncScorehouse(options.results_url, options.analysis_url) as house:
+            await show_demo(house, steps)
     except ScorehouseError as error:
         # A child's death shows here first; it is the better reason, and comes within moments.
         await asyncio.wait({children.first_death}, timeout=2)

@@ -14,6 +14,8 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 Value = StrictStr | StrictBool | StrictInt | StrictFloat
 """A metadata value as JSON has it; strings are not read as numbers."""
 
+Values = Annotated[list[Value], Field(max_length=5000)]
+
 
 class ErrorPolicy(StrEnum):
     """How attempts that were refused, truncated or ended in an error count."""
@@ -30,21 +32,26 @@ RunChoice = Literal["latest", "all"] | Annotated[list[str], Field(min_length=1, 
 
 
 class AnalysisRequest(BaseModel):
-    """A group-by over one benchmark, one to three levels deep."""
+    """A group-by over one benchmark, or over several that have the same fields; one to three levels deep."""
 
     model_config = _STRICT
 
-    benchmark: str = Field(examples=["mmlu-redux"])
+    benchmark: str | None = Field(default=None, examples=["mmlu-redux"])
+    benchmarks: list[str] | None = Field(
+        default=None, min_length=1, max_length=100, description="Instead of `benchmark`: several, named in the rows"
+    )
     level1: str = Field(
         description="A metadata field, `model`, `run`, or " + " or ".join(f"`{fact}`" for fact in FACTS)
     )
     level2: str | None = None
     level3: str | None = None
-    level1_values: list[Value] | None = Field(default=None, description="Keep these values of level 1 only")
-    level2_values: list[Value] | None = None
-    level3_values: list[Value] | None = None
-    models: list[str] | None = Field(default=None, description="Keep these models only; an alias names its model")
-    filters: dict[str, list[Value]] = Field(default={}, description="Field → the values to keep")
+    level1_values: Values | None = Field(default=None, description="Keep these values of level 1 only")
+    level2_values: Values | None = None
+    level3_values: Values | None = None
+    models: list[str] | None = Field(
+        default=None, max_length=5000, description="Keep these models only; an alias names its model"
+    )
+    filters: dict[str, Values] = Field(default={}, max_length=100, description="Field → the values to keep")
     runs: RunChoice = "latest"
     by_model: bool | None = Field(
         default=None, description="One row a model; default true, false where a level is `model` or `run`"
@@ -79,7 +86,8 @@ class AnalysisAnswer(BaseModel):
 
     model_config = _FROZEN
 
-    benchmark: str
+    benchmark: str | None
+    """The benchmark asked for; null where `benchmarks` was, which the rows then name."""
     group_by: list[str]
     rows: list[dict[str, Any]]
     total_rows: int
@@ -95,9 +103,9 @@ class OptionsRequest(BaseModel):
     model_config = _STRICT
 
     level1: str
-    level1_values: list[Value] | None = None
+    level1_values: Values | None = None
     level2: str | None = None
-    level2_values: list[Value] | None = None
+    level2_values: Values | None = None
 
 
 class ValueCount(BaseModel):

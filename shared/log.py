@@ -26,7 +26,10 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     """Send all logging, uvicorn's included, to standard error in one form. Call it once, at the process's start."""
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(ensure_ascii=False)
+        # Where rich is installed its tracebacks would be the default: they show local variables, API keys among them.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if terminal
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

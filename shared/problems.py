@@ -107,6 +107,12 @@ class NotAuthorized(Problem):
     status, slug, title = 403, "not-authorized", "The API key does not allow this"
 
 
+class ForeignSite(Problem):
+    """Keys are disabled, and a page of another site sent the request through somebody's browser."""
+
+    status, slug, title = 403, "foreign-site", "Pages of other sites may not use this service"
+
+
 class ResultConflict(Problem):
     """The same result was stored before with other content."""
 
@@ -194,7 +200,10 @@ _PYDANTIC_WORDS = {"missing": "is required", "extra_forbidden": "is not a field 
 
 def _place(path: Iterable[str | int]) -> str:
     place = ""
-    for step in path:
+    steps = tuple(path)
+    if len(steps) > 1 and steps[0] == "body":  # FastAPI says so of every fault in one
+        steps = steps[1:]
+    for step in steps:
         place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
     return place or "body"
 

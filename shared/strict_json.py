@@ -43,7 +43,17 @@ def _explain(message: str, text: bytes) -> str:
         (b"NaN", b"Infinity")
     ):
         return f"NaN and Infinity are not JSON; use null{message[message.index(' at line') :]}"
+    for begins, instead in _CLEARER.items():
+        if message.startswith(begins):
+            return instead + message[message.index(" at line") :]
     return message
+
+
+_CLEARER = {
+    "number out of range": "an integer of more than 4,300 digits",
+    "unexpected end of hex escape": "half of a surrogate pair, which is no character,",
+    "lone leading surrogate in hex escape": "half of a surrogate pair, which is no character,",
+}
 
 
 def _at(message: str, text: bytes) -> bytes:

@@ -171,10 +171,15 @@ def read_submission(body: bytes) -> Submission:
     return Submission(envelope=envelope, data=data, value=value)
 
 
+_EMBEDDED = "a string that must hold JSON"
+
+
 def _read_embedded(data: bytes) -> JsonValue:
     try:
-        value = read_json(data, place="data (a string that must hold JSON)")
-        read_json(b"[" + data + b"]")  # as deep as `data` sent plainly may be: one level less than a whole body
+        value = read_json(data, place=_EMBEDDED)
+        read_json(
+            b"[" + data + b"]", place=_EMBEDDED
+        )  # as deep as `data` sent plainly may be: one level less than a whole body
     except MalformedJson as error:
         raise invalid(Fault(place="data", detail=error.detail)) from None
     return value

@@ -16,7 +16,7 @@ def canonical_timestamp(text: str) -> str:
     """Return `text` as UTC with `Z`. A naive or impossible time raises ValueError."""
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise ValueError(f"not {EXPECTED}")
+        raise ValueError(f"not {EXPECTED}, with at most 30 digits of a fraction")
     return _canonical(match)
 
 
@@ -60,7 +60,7 @@ def _zone(offset: str) -> timezone:
     if offset in "Zz":
         return UTC
     hours, minutes = int(offset[1:3]), int(offset[4:6])
-    if minutes > 59:
-        raise ValueError("offset minutes must be in 0..59")
+    if hours > 23 or minutes > 59:
+        raise ValueError("an offset is at most 23:59")
     delta = timedelta(hours=hours, minutes=minutes)
     return timezone(-delta if offset[0] == "-" else delta)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
@@ -16,8 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.keys import KeyRing
-from shared.keys import Scope as KeyScope
 from shared.problems import (
     InvalidRequest,
     MethodNotAllowed,
@@ -193,16 +191,6 @@ async def _answer_http(request: Request, error: Exception) -> Response:
             problem = MethodNotAllowed(f"{path} does not take {request.method}")
         case _:
             problem = InvalidRequest(str(error.detail))
-    return problem_response(problem, request.state.request_id)
-
-
-def require(scope: KeyScope) -> Any:  # noqa: ANN401 - what FastAPI calls a dependency
-    """A dependency that lets a request pass whose API key has `scope`; every request, where keys are disabled."""
-
-    def check(request: Request) -> None:
-        ring: KeyRing | None = request.app.state.keys
-        if ring is not None:
-            kind, _, token = request.headers.get("authorization", "").partition(" ")
-            ring.authorize(token.strip() if kind.lower() == "bearer" and token else None, scope)
-
-    return Depends(check)
+    response = problem_response(problem, request.state.request_id)
+    response.headers.update(error.headers or {})  # with a 405, the methods that are allowed
+    return response

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import aiosqlite
@@ -14,6 +14,7 @@ from pypika.queries import QueryBuilder
 from analysis_service.database import PoolState, Row, Session
 from analysis_service.database.dialect import SQLITE
 from shared.problems import PoolExhausted, Problem, StoreUnavailable, TimeLimit
+from shared.process import StartFailed
 
 log = structlog.get_logger(__name__)
 
@@ -179,21 +180,30 @@ class _as_problems:  # noqa: N801 - reads as the statement it is
 
 
 def _problem(error: sqlite3.DatabaseError) -> Problem | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_INTERRUPT:
+    if _code(error) == sqlite3.SQLITE_INTERRUPT:
         return TimeLimit("The query ran into its time limit (QUERY_TIMEOUT_S); ask for fewer levels, runs or models.")
-    if code in _UNAVAILABLE:
-        log.warning("SQL store unavailable", error=str(error))
-        return StoreUnavailable("The SQL store cannot be used at the moment; try again shortly.")
-    return None
+    return _unavailable(error) if _code(error) in _UNAVAILABLE else None
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    """The primary code, without what refines it."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _unavailable(error: sqlite3.DatabaseError) -> StoreUnavailable:
+    log.warning("SQL store unavailable", error=str(error))
+    return StoreUnavailable("The SQL store cannot be used at the moment; try again shortly.")
 
 
 @asynccontextmanager
 async def open_sqlite(
     file: Path, *, readers: int = 4, acquire_timeout_s: float = 10, query_timeout_s: float = 10
 ) -> AsyncIterator[SqliteDatabase]:
-    """The store in `file`, made if it is not there; StoreUnavailable if it cannot be opened."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """The store in `file`, made if it is not there.
+
+    StartFailed if it is no database or cannot be made, which waiting does not mend; StoreUnavailable if it is locked.
+    """
+    await asyncio.to_thread(_prepare_file, file)
     async with AsyncExitStack() as stack:
         connections = []
         for _ in range(readers + 1):
@@ -202,9 +212,23 @@ async def open_sqlite(
                 connections.append(connection)
                 # NORMAL may forget the last transactions when the power fails, never half of one; the feed
                 # position is forgotten with them, so they are applied again.
-                for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536"):
+                for pragma in ("busy_timeout=10000", "synchronous=NORMAL", "cache_size=-65536"):
                     async with connection.execute(f"PRAGMA {pragma}"):
                         pass
         yield SqliteDatabase(
             connections[0], connections[1:], acquire_timeout_s=acquire_timeout_s, query_timeout_s=query_timeout_s
         )
+
+
+def _prepare_file(file: Path) -> None:
+    """Make the file, in WAL mode, or find it to be one; the mode stays with the file."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=10)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    except OSError as error:
+        raise StartFailed(f"SQLITE_PATH {file}: its folder cannot be made: {error.strerror}") from error
+    except sqlite3.DatabaseError as error:
+        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _unavailable(error) from error
+        raise StartFailed(f"SQLITE_PATH {file} cannot be used: {error}") from error

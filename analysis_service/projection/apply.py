@@ -42,14 +42,30 @@ class Numbering:
     number: str
     keys: tuple[str, ...]
     known: dict[Hashable, int] = field(default_factory=dict)
-    last: int = 0
+    newest: Row = (0,)
+    """The last row that was read; without keys before the first."""
+
+    @property
+    def last(self) -> int:
+        """The greatest number that is known to be taken."""
+        return int(self.newest[0])
 
     async def refresh(self, session: Session, dialect: Dialect) -> None:
         """Learn the rows that were committed since."""
+        rows = await self._read(session, dialect)
+        if self.last and (not rows or rows[0] != self.newest):
+            # The store lost what it had committed: it was restored or emptied, or fell back to a replica behind it.
+            self.known.clear()
+            self.newest = (0,)
+            rows = await self._read(session, dialect)
+        for row in rows:
+            self.known[row[1:] if len(self.keys) != 1 else row[1]] = row[0]
+            self.newest = row
+
+    async def _read(self, session: Session, dialect: Dialect) -> list[Row]:
         number = self.table.field(self.number)
         query = dialect.query.from_(self.table).select(number, *(self.table.field(key) for key in self.keys))
-        for row in await session.fetch(query.where(number > self.last).orderby(number, order=Order.asc)):
-            self.known[row[1:] if len(self.keys) != 1 else row[1]] = self.last = row[0]
+        return await session.fetch(query.where(number >= self.last).orderby(number, order=Order.asc))
 
     def number_all(self, keys: Iterable[Hashable]) -> tuple[list[int], dict[Hashable, int]]:
         """A number for each key, and the new ones among them, which count once they are committed and refreshed."""
@@ -191,10 +207,14 @@ class Projection:
         columns = [field_column(name) for name in names]
         numbering = self._numbering(run.benchmark, BenchmarkTables(run.benchmark).combinations, "combination", *columns)
         await numbering.refresh(session, self._database.dialect)
-        numbers, new = numbering.number_all(
-            tuple(question.metadata.get(name) for name in names) if len(names) != 1 else question.metadata.get(names[0])
+        told = (
+            tuple(
+                None if (value := question.metadata.get(item.name)) is None else item.type.stored(value)
+                for item in spec.fields
+            )
             for question in run.questions
         )
+        numbers, new = numbering.number_all(values if len(names) != 1 else values[0] for values in told)
         rows: list[Row] = [
             (number, *(values if isinstance(values, tuple) else (values,))) for values, number in new.items()
         ]

@@ -40,6 +40,11 @@ class FeedClient:
             head = int(response.headers["feed-head"])
         except (ValidationError, KeyError, ValueError) as error:
             raise FeedUnavailable(f"{response.url} answered something that is not a feed: {error}") from error
+        if head < after:
+            raise FeedUnavailable(
+                f"the feed ends at {head}, but {after} entries are applied; is RESULTS_URL another service, or was its "
+                "store replaced? The SQL store of a feed that is gone must be emptied"
+            )
         expected = after
         for entry in entries:
             expected += 1

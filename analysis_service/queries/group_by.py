@@ -77,4 +77,6 @@ def combinations_query(dialect: Dialect, plan: GroupByPlan) -> QueryBuilder:
         query = query.where(sums.run_no.isin(plan.run_nos))
     for name, values in plan.filters:
         query = query.where(combinations.field(field_column(name)).isin(values))
+    for name in plan.drop_null:
+        query = query.where(combinations.field(field_column(name)).notnull())
     return query.limit(plan.max_rows + 1)

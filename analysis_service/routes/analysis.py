@@ -6,8 +6,9 @@ from analysis_service.analyze import analyze
 from analysis_service.routes.common import Language, ReaderOf
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisAnswer, AnalysisRequest, SummaryAnswer
+from shared.guard import require
 from shared.keys import Scope
-from shared.web import StrictRoute, require
+from shared.web import StrictRoute
 
 router = APIRouter(route_class=StrictRoute, dependencies=[require(Scope.ANALYSIS_READ)], tags=["analysis"])
 

@@ -5,8 +5,9 @@ from fastapi import APIRouter
 from analysis_service.options import describe_fields, fetch_options
 from analysis_service.routes.common import Language, ReaderOf
 from shared.analysis import MetadataAnswer, OptionsAnswer, OptionsRequest
+from shared.guard import require
 from shared.keys import Scope
-from shared.web import StrictRoute, require
+from shared.web import StrictRoute
 
 router = APIRouter(route_class=StrictRoute, dependencies=[require(Scope.ANALYSIS_READ)], tags=["benchmarks"])
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from results_service.routes.dependencies import TheFeed
+from shared.guard import require
 from shared.keys import Scope
 from shared.results import FeedEntry
-from shared.web import require
 
 router = APIRouter(tags=["feed"])
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from results_service.intake import read_result
 from results_service.routes.dependencies import TheRegistry, TheStore
 from results_service.store import FILTERS
+from shared.guard import require
 from shared.keys import Scope
 from shared.problems import UnsupportedMedia
 from shared.results import ResultDetail, ResultKind, ResultPage, StoredAnswer, StoreStatus
 from shared.submission import SubmissionDocument
-from shared.web import require
 
 _OFF_LOOP_BYTES = 64 * 1024
 """Bodies beyond this take longer to read than other requests should wait."""

@@ -49,6 +49,16 @@ class FieldType(StrEnum):
         """Whether a JSON value can be one of a field of this type; true and false are no numbers."""
         return _CHECKS[self](value)
 
+    def stored(self, value: str | int | float) -> str | int | float:
+        """A value that fits, as the SQL store keeps it: a number as a double however it was written; true as 1."""
+        match self:
+            case FieldType.NUMBER:
+                return float(value)
+            case FieldType.BOOLEAN:
+                return int(value)
+            case _:
+                return value
+
 
 CATEGORY_MAX = 300
 """Characters that a category may have."""

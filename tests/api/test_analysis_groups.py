@@ -59,6 +59,35 @@ async def test_order_and_limit(sample_stack: Stack) -> None:
     assert [row["level"] for row in rows] == [5, 4, 3, 2, 1]
 
 
+async def test_several_benchmarks_at_once(sample_stack: Stack) -> None:
+    single = {}
+    for name in ("mmlu", "mmlu-redux"):
+        single[name] = (await sample_stack.analyze(benchmark=name, level1="category")).json()
+    request: dict[str, Any] = {"benchmarks": ["mmlu-redux", "mmlu"], "level1": "category"}
+    both = (await sample_stack.analyze(**request)).json()
+    assert both["benchmark"] is None
+    assert both["group_by"] == ["benchmark", "model", "category"]
+    assert both["rows"] == [
+        {"benchmark": name, **row} for name in request["benchmarks"] for row in single[name]["rows"]
+    ]
+    assert both["runs"] == [run for name in request["benchmarks"] for run in single[name]["runs"]]
+    best = (await sample_stack.analyze(**request, order_by="-mean", limit=3)).json()
+    assert best["rows"] == sorted(both["rows"], key=lambda row: -row["mean"])[:3]
+    one = both["runs"][0]["result_name"]
+    chosen = (await sample_stack.analyze(**request, runs=[one])).json()
+    assert {row["benchmark"] for row in chosen["rows"]} == {"mmlu-redux"}
+    for wrong, place in (
+        ({"benchmarks": ["mmlu", "mmmlu"]}, "benchmarks[1]"),
+        ({"benchmark": "mmlu"}, "benchmark"),
+        ({"benchmarks": ["mmlu", "aime"]}, "level1"),
+        ({"benchmarks": []}, "benchmarks"),
+        ({"order_by": "benchmarks"}, "order_by"),
+    ):
+        response = await sample_stack.analyze(**(request | wrong))
+        assert response.status_code == 422
+        assert response.json()["faults"][0]["place"] == place
+
+
 async def test_failures_count_as_the_policy_says(sample_stack: Stack) -> None:
     rows: dict[str, list[dict[str, Any]]] = {}
     for policy in ("exclude", "wrong", "bounds"):

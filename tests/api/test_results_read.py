@@ -181,6 +181,7 @@ async def test_other_methods_and_paths(results: "ResultsUnderTest") -> None:
     method = await results.client.delete("/raw_input")
     path = await results.client.get("/nowhere")
     assert (method.status_code, method.json()["type"]) == (405, "urn:scorehouse:problem:method-not-allowed")
+    assert method.headers["allow"]
     assert (path.status_code, path.json()["type"]) == (404, "urn:scorehouse:problem:not-found")
 
 

@@ -60,19 +60,32 @@ def command_line(pid: int) -> str:
 class Up:
     """One `scorehouse up`: its process, what it prints, its addresses."""
 
-    def __init__(self, data_dir: Path, *options: str, ports: tuple[int, int] | None = None, path: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        ports: tuple[int, int] | None = None,
+        path: str = "",
+        folder: Path | None = None,
+    ) -> None:
         self.data_dir = data_dir
         self.results_port, self.analysis_port = ports or free_ports()
         self._seen: dict[int, str] = {}
         self._out, self._err = data_dir.with_suffix(".out"), data_dir.with_suffix(".err")
-        command = [sys.executable, "-m", "scorehouse", "up", "--data-dir", str(data_dir)]
+        command = [sys.executable, "-P", "-m", "scorehouse", "up", "--data-dir", str(data_dir)]
         command += ["--results-port", str(self.results_port), "--analysis-port", str(self.analysis_port), *options]
         environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
         # As a stray setting of the user's would be: none of these may reach the services.
         environment |= {"MYSQL_HOST": "mysql.invalid", "ENVIRONMENT": "production", "WEB_CONCURRENCY": "3"}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                cwd=folder,
+                start_new_session=True,
             )
 
     @property
@@ -114,9 +127,11 @@ class Up:
 
 
 @contextmanager
-def up(data_dir: Path, *options: str, ports: tuple[int, int] | None = None, path: str = "") -> Iterator[Up]:
-    """Start `scorehouse up`; whatever the test did, nothing of it runs afterwards."""
-    running = Up(data_dir, *options, ports=ports, path=path)
+def up(
+    data_dir: Path, *options: str, ports: tuple[int, int] | None = None, path: str = "", folder: Path | None = None
+) -> Iterator[Up]:
+    """Start `scorehouse up` in `folder`; whatever the test did, nothing of it runs afterwards."""
+    running = Up(data_dir, *options, ports=ports, path=path, folder=folder)
     try:
         yield running
     finally:
@@ -301,6 +316,50 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "as data directory: Not a directory" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["logs", "mongodb"])
+def test_a_file_in_the_way_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text("")
+    with up(tmp_path / "data") as process:
+        assert process.end() == 1
+        assert f"File exists ({tmp_path / 'data' / name}); choose --data-dir" in process.err
+        assert "Traceback" not in process.err
+
+
+def test_python_files_of_the_folder_it_is_started_in_are_left_alone(tmp_path: Path) -> None:
+    """Many a project has a package `shared`, and many a folder a script named like a module of Python's."""
+    folder = tmp_path / "project"
+    (folder / "shared").mkdir(parents=True)
+    (folder / "shared" / "__init__.py").write_text("")
+    (folder / "calendar.py").write_text("raise SystemExit('the wrong calendar')")
+    with up(tmp_path / "data", folder=folder) as process:
+        process.wait_until(READY)
+
+
+def test_it_outlives_the_reader_of_its_output(tmp_path: Path) -> None:
+    """`scorehouse up | head -1`"""
+    results, analysis = free_ports()
+    command = [sys.executable, "-m", "scorehouse", "up", "--data-dir", str(tmp_path / "data")]
+    command += ["--results-port", str(results), "--analysis-port", str(analysis)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+
+        def answers() -> bool:
+            assert process.poll() is None
+            with suppress(httpx.TransportError):
+                return httpx.get(f"http://127.0.0.1:{analysis}/health", trust_env=False).status_code == 200
+            return False
+
+        try:
+            wait_for(answers, "the analysis service")
+        finally:
+            process.terminate()
+            _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0
+        assert b"Traceback" not in err
 
 
 def test_the_two_ports_must_differ(tmp_path: Path) -> None:

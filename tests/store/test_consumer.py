@@ -16,6 +16,7 @@ from analysis_service.projection import consumer
 from analysis_service.projection.apply import Projection
 from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import FeedClient, FeedUnavailable, open_feed
+from analysis_service.queries.tables import APPLIED
 from analysis_service.schema import prepare_schema
 from shared.registry.load import load_registry
 from tests.documents import document, make_answer
@@ -125,6 +126,35 @@ async def test_a_gap_is_not_read_over(fake: FakeResults, tmp_path: Path) -> None
         del fake.entries[1]
         fake.add("second")
         await reached(lambda: progress.position == 2)
+
+
+async def test_a_feed_that_ends_before_what_was_applied_is_another(fake: FakeResults, tmp_path: Path) -> None:
+    for number in range(3):
+        fake.add(f"r{number}")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 3)
+        kept = fake.entries.pop()
+        await reached(lambda: progress.head is None)
+        assert progress.lag is None
+        fake.entries.append(kept)
+        await reached(lambda: progress.lag == 0)
+
+
+async def test_what_was_decided_under_another_registry_is_applied_anew_in_batches(
+    fake: FakeResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "REAPPLY_BATCH", 2)
+    for number in range(5):
+        fake.add(f"r{number}")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 5)
+    async with open_sqlite(tmp_path / "a") as database, database.transaction() as session:
+        await session.execute(database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "former"))
+    fingerprints = {name: spec.fingerprint for name, spec in REGISTRY.benchmarks.items()}
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 5)
+    async with open_sqlite(tmp_path / "a") as database:
+        assert await Projection(database).outdated(fingerprints, 10) == []
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from pypika import functions as fn
 from analysis_service.database import Database
 from analysis_service.database.dialect import Engine, mysql_dialect
 from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.database.sqlite import open_sqlite
 from analysis_service.queries.tables import FEED_STATE
 from analysis_service.schema import prepare_schema
 from shared.problems import PoolExhausted, StoreUnavailable, TimeLimit
+from shared.process import StartFailed
 from shared.registry.specs import Registry
 from tests.sql_servers import Mariadbd, missing
 from tests.store.conftest import OpenStore
@@ -95,8 +97,7 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: Op
             async with begin() as session:
                 assert await session.fetch(query) == [(1,)]
 
-        turns = 0
-        while True:  # cancelled one turn of the loop later each time, until it ends by itself before
+        for turns in range(500):  # cancelled one turn of the loop later each time, until it ends by itself before
             task = asyncio.create_task(read())
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -105,8 +106,6 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: Op
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            turns += 1
-        assert turns > 3
         await read()
         assert database.pool_state().in_use == 0
 
@@ -198,3 +197,11 @@ async def test_mysqls_default_login_works_without_tls(mysql: MysqlAddress) -> No
 def test_engines_are_told_apart_by_their_version() -> None:
     assert mysql_dialect("5.5.5-10.11.14-MariaDB-0+deb12u2").engine is Engine.MARIADB
     assert mysql_dialect("9.4.0").engine is Engine.MYSQL
+
+
+async def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("This is no database, and waiting does not make it one. " * 20)
+    for file in (tmp_path / "text", tmp_path, tmp_path / "text" / "below-a-file"):
+        with pytest.raises(StartFailed, match=f"SQLITE_PATH {file}"):
+            async with open_sqlite(file):
+                pass

@@ -14,11 +14,12 @@ from analysis_service.database import Database
 from analysis_service.projection.answers import unpack
 from analysis_service.projection.apply import FeedGap, Projection
 from analysis_service.projection.sums import sum_by_combination
-from analysis_service.queries.tables import ANSWERS, APPLIED, SUM_COLUMNS, BenchmarkTables
+from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUM_COLUMNS, BenchmarkTables
 from analysis_service.reader import Reader
 from analysis_service.schema import prepare_schema
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisRequest
+from shared.process import StartFailed
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
 from tests.documents import Answer, entry_of, expected_cells, make_answer, prepare
@@ -186,6 +187,32 @@ async def test_a_crash_half_way_leaves_nothing(
     assert await projection.position() == 1
 
 
+async def test_a_store_that_lost_what_it_had_committed_is_filled_again(
+    database: Database, reader: Reader, registry: Registry
+) -> None:
+    """As after a restored dump, or a fail-over to a replica that was behind, under a running service."""
+    projection = Projection(database)
+    runs = [
+        prepare(
+            registry,
+            [make_answer(f"q{run}-{n}", n % 2, metadata={"subject": f"s{run}"}) for n in range(5)],
+            run_id=f"r{run}",
+        )
+        for run in range(4)
+    ]
+    for seq, run in enumerate(runs[:3], start=1):
+        await projection.apply(entry_of(run, seq), run)
+    query, tables = database.dialect.query, BenchmarkTables("math500")
+    async with database.transaction() as session:
+        for table in (APPLIED, ANSWERS, RUNS, tables.sums, tables.questions, tables.combinations, tables.question_sets):
+            await session.execute(query.from_(table).delete())
+        await session.execute(query.update(FEED_STATE).set(FEED_STATE.position, 0))
+    for seq, run in enumerate(runs, start=1):
+        await projection.apply(entry_of(run, seq), run)
+    rows = await rows_of(reader, level1="subject", by_model=False, runs="all")
+    assert [(row["subject"], row["n"], row["n_questions"]) for row in rows] == [(f"s{n}", 5, 5) for n in range(4)]
+
+
 async def test_sums_are_those_of_the_packed_answers(database: Database, registry: Registry) -> None:
     projection = Projection(database)
     run = prepare(registry, random_answers(5))
@@ -266,6 +293,37 @@ async def test_parked_results_come_back_and_new_fields_fill(
         [(_, _, state, reason)] = (await stored(database, "mmlu-pro"))["applied"]
         assert state == "rejected"
         assert "data.questions[0].metadata.src: must be a whole number" in reason
+
+
+async def test_a_benchmark_whose_tables_hold_another_ones_results_is_refused(
+    open_store: OpenStore, registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "a.toml").write_text(MMLU_PRO)
+    async with open_store() as database:
+        await prepare_schema(database, load_registry(tmp_path))
+        await prepare_schema(database, registry)  # without it nothing is wrong
+        (tmp_path / "a.toml").write_text(MMLU_PRO.replace('"mmlu-pro"', '"mmlu_pro"'))
+        with pytest.raises(StartFailed, match=r"tables of benchmark 'mmlu_pro' hold results of 'mmlu-pro'"):
+            await prepare_schema(database, load_registry(tmp_path))
+
+
+async def test_the_data_version_changes_with_the_data_and_the_registry(
+    database: Database, reader: Reader, registry: Registry, tmp_path: Path
+) -> None:
+    projection, run = Projection(database), prepare(registry, random_answers(1))
+
+    async def version(reader: Reader) -> str:
+        return (await summarize(reader)).data_version
+
+    seen = [await version(reader), await version(reader)]
+    assert seen[0] == seen[1]
+    await projection.apply(entry_of(run, 1), run)
+    seen.append(await version(reader))
+    await projection.reapply(run)
+    seen.append(await version(reader))
+    (tmp_path / "a.toml").write_text(MMLU_PRO)
+    seen.append(await version(Reader(database, load_registry(tmp_path), 1000)))
+    assert len(set(seen[1:])) == 4
 
 
 TRICKY = [

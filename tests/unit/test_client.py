@@ -118,6 +118,35 @@ def test_an_address_that_is_none_is_refused_before_anything_is_sent(url: str) ->
         Scorehouse(url)
 
 
+@pytest.mark.parametrize("key", ["sec ret", "sec\nret", "secrét", "sec\x7fret"])
+def test_a_key_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("SCOREHOUSE_API_KEY", key)
+    with pytest.raises(ScorehouseError, match="SCOREHOUSE_API_KEY") as caught:
+        Scorehouse(RESULTS)
+    assert "sec" not in str(caught.value)
+
+
+@respx.mock
+def test_what_is_around_a_key_is_left_out(ask: Ask) -> None:
+    """A key read from a file comes with its line's end."""
+    route = respx.post(f"{RESULTS}/raw_input").respond(201, json=STORED)
+    ask("push_raw", b"{}", api_key=" secret\r\n")
+    assert route.calls.last.request.headers["authorization"] == "Bearer secret"
+
+
+@respx.mock
+def test_a_password_in_an_address_is_not_shown() -> None:
+    respx.post("http://results.test/raw_input").respond(404, text="<html>")
+    respx.get("http://results.test/health").mock(side_effect=httpx.ConnectError("refused"))
+    with Scorehouse("http://me:secret@results.test", retries=AT_ONCE) as house:
+        with pytest.raises(ScorehouseError, match=r"http://results.test/raw_input answered") as caught:
+            house.push_raw(b"{}")
+        assert "secret" not in str(caught.value)
+        with pytest.raises(UnreachableError, match=r"at http://results.test") as caught:
+            house.results_health()
+        assert "secret" not in str(caught.value)
+
+
 @respx.mock
 def test_a_problem_is_raised_with_its_document(ask: Ask) -> None:
     problem = InvalidRequest("the detail", faults=[Fault(place="data.questions[3].score", detail="is 7")])
@@ -241,6 +270,19 @@ def test_only_what_was_asked_for_is_sent(ask: Ask) -> None:
 )
 def test_waits_between_attempts(attempt: int, retry_after: str | None, wait_s: float | None) -> None:
     assert Retries().wait_s(attempt, retry_after) == wait_s
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "ftp://h"), ("SSL_CERT_FILE", "/absent.pem")],
+)
+@pytest.mark.parametrize("client", [Scorehouse, AsyncScorehouse])
+def test_settings_of_the_environment_that_cannot_be_used_are_told(
+    monkeypatch: pytest.MonkeyPatch, client: type[Scorehouse] | type[AsyncScorehouse], variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ScorehouseError, match=variable):
+        client(RESULTS)
 
 
 def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

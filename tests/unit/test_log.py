@@ -1,6 +1,8 @@
 """Logging, in a process of its own since it is configured once a process."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 
@@ -46,3 +48,30 @@ def test_each_line_is_json_with_service_level_time_and_request() -> None:
 
 def test_the_level_holds_for_uvicorn_too() -> None:
     assert [line["event"] for line in lines("WARNING")] == ["failed"]
+
+
+def test_a_traceback_on_a_terminal_shows_no_local_variables() -> None:
+    """API keys and whole bodies are among them."""
+    program = """
+import structlog
+from shared.log import configure_logging
+configure_logging("results", "INFO")
+def authorize(token):
+    raise RuntimeError("the reason")
+try:
+    authorize("-".join(["a", "secret"]))
+except RuntimeError:
+    structlog.get_logger("ours").exception("failed")
+"""
+    terminal, its_end = pty.openpty()
+    subprocess.run([sys.executable, "-c", program], stderr=its_end, check=True)
+    os.close(its_end)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 1 << 16):
+            shown += chunk
+    except OSError:
+        pass  # Linux tells the end of a terminal so
+    os.close(terminal)
+    assert b"the reason" in shown
+    assert b"a-secret" not in shown

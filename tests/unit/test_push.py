@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -154,12 +155,23 @@ def test_a_damaged_file_is_told(tmp_path: Path, name: str, content: bytes, reaso
     assert reason in last.reason
 
 
-@pytest.mark.parametrize("name", ["absent.json", "notes.txt"])
+@pytest.mark.parametrize("name", ["absent.json", "notes.txt", "loop.json", "pipe.json", f"{'long' * 80}.json"])
 def test_what_was_named_and_cannot_be_pushed_is_told(tmp_path: Path, name: str) -> None:
     write(tmp_path / "notes.txt", b"{}")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    os.mkfifo(tmp_path / "pipe.json")
     [found] = documents_under([tmp_path / name])
     assert isinstance(found, Unreadable)
     assert found.place.endswith(name)
+
+
+def test_what_a_folder_holds_beside_files_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for without end, Ctrl-C or not."""
+    (tmp_path / "a.json").symlink_to("a.json")
+    os.mkfifo(tmp_path / "b.json")
+    write(tmp_path / "c.json", b"{}")
+    places = [(type(found), Path(found.place.partition(":")[0]).name) for found in documents_under([tmp_path])]
+    assert places == [(Unreadable, "a.json"), (Unreadable, "b.json"), (Document, "c.json")]
 
 
 def stored(*, unchanged: bool = False, warnings: list[str] | None = None) -> httpx.Response:
@@ -250,6 +262,12 @@ def test_nothing_found_is_exit_code_1_and_a_sentence(tmp_path: Path) -> None:
     assert ".ndjson" in err
 
 
+def test_an_empty_path_is_not_the_folder_one_is_in() -> None:
+    code, _, complaint = run("")
+    assert code == 2
+    assert "a path is empty" in complaint
+
+
 def test_no_service_is_exit_code_1_and_the_next_step(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", b"{}")
     result = CliRunner().invoke(app, ["push", str(file), "--url", "http://127.0.0.1:9"])
@@ -324,6 +342,21 @@ def test_ctrl_c_ends_it_at_once_and_tells_what_was_done(tmp_path: Path) -> None:
     assert out == "1 stored, 0 unchanged, 0 refused; 10 answers\n"
     assert "interrupted (1 document sent without an answer)" in err
     assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_does_not_end_it(tmp_path: Path) -> None:
+    """`scorehouse push … | head -1`: all is pushed and the exit code is that of the push."""
+    file = write(tmp_path / "a.json", b'{"n": 0}')
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneAnswer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, "-m", "scorehouse", "push", str(file), "--url", url]
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, check=False)
+        server.shutdown()
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_report_without_documents_is_not_complete() -> None:

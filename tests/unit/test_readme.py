@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis_service.resolve import find_benchmark, resolve_analysis
+from analysis_service.resolve import find_benchmarks, resolve_analysis
 from shared.analysis import AnalysisRequest
 from shared.registry.load import load_registry
 from shared.submission import check_against, read_questions, read_submission, shape_warnings
@@ -36,7 +36,7 @@ def test_the_document_shown_is_accepted_without_a_warning(page: str) -> None:
 def test_the_question_shown_can_be_answered(page: str) -> None:
     [body] = [found for block in blocks(page, "sh") for found in re.findall(r"-d '(\{.*?\})'", block)]
     request = AnalysisRequest.model_validate(json.loads(body))
-    spec = find_benchmark(REGISTRY, request.benchmark)
+    [spec] = find_benchmarks(REGISTRY, request)
     assert resolve_analysis(request, spec, REGISTRY, [], max_rows=1).group_by == ("model", "category", "subject")
 
 
@@ -45,7 +45,7 @@ def test_every_field_of_a_request_is_explained(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", text))
     ranges = {"level2", "level2_values", "level3_values"}  # "`level1` … `level3`"
-    assert set(AnalysisRequest.model_fields) - ranges - {"benchmark"} <= named
+    assert set(AnalysisRequest.model_fields) - ranges <= named
 
 
 def test_both_languages_show_the_same_commands_documents_and_figures() -> None:

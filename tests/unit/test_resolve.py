@@ -1,11 +1,12 @@
 """What a request may ask, and what it is told otherwise."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis_service.queries.group_by import RunKey
-from analysis_service.resolve import ResolvedAnalysis, find_benchmark, resolve_analysis
+from analysis_service.resolve import FAULTS_MAX, ResolvedAnalysis, find_benchmarks, resolve_analysis
 from analysis_service.runs import Run, latest_runs
 from shared.analysis import AnalysisRequest
 from shared.problems import InvalidRequest
@@ -50,7 +51,8 @@ STORED = [
 
 def resolve(**request: Any) -> ResolvedAnalysis:
     asked = AnalysisRequest.model_validate({"benchmark": "mmlu-redux", "level1": "category", **request})
-    return resolve_analysis(asked, find_benchmark(REGISTRY, asked.benchmark), REGISTRY, STORED, max_rows=10)
+    [spec] = find_benchmarks(REGISTRY, asked)
+    return resolve_analysis(asked, spec, REGISTRY, STORED, max_rows=10)
 
 
 FAULTS = [
@@ -94,9 +96,23 @@ def test_every_fault_is_told_at_once() -> None:
     assert [fault.place for fault in caught.value.faults] == ["level1", "level3", "level3", "models[0]"]
 
 
+@pytest.mark.parametrize(
+    "request_part",
+    [
+        {"runs": [f"r{number}" for number in range(5000)]},
+        {"models": [f"m{number}" for number in range(5000)]},
+        {"level1_values": [1] * 5000},
+    ],
+)
+def test_of_a_long_list_of_faults_the_first_are_told(request_part: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(**request_part)
+    assert len(caught.value.faults) == FAULTS_MAX
+
+
 def test_unknown_benchmark() -> None:
     with pytest.raises(InvalidRequest, match=r"no benchmark 'mmlu-reduxx'; did you mean 'mmlu-redux'"):
-        find_benchmark(REGISTRY, "mmlu-reduxx")
+        find_benchmarks(REGISTRY, AnalysisRequest(benchmark="mmlu-reduxx", level1="subject"))
 
 
 @pytest.mark.parametrize(
@@ -155,3 +171,14 @@ def test_which_runs_are_taken(request_part: dict[str, Any], runs: list[int] | No
 )
 def test_latest_run(runs: list[Run], latest: int) -> None:
     assert [chosen.run_no for chosen in latest_runs(runs)] == [latest]
+
+
+def test_benchmarks_go_together_where_a_level_is_of_one_type(tmp_path: Path) -> None:
+    for name, kind in (("graded", "integer"), ("labelled", "category")):
+        text = f'name = "{name}"\ntitle = {{en = "T"}}\ndescription = {{en = "D"}}\n[[fields]]\nname = "grade"\n'
+        (tmp_path / f"{name}.toml").write_text(f'{text}type = "{kind}"\ndescription = {{en = "D"}}\n')
+    registry = load_registry(tmp_path)
+    request = AnalysisRequest(benchmarks=["graded", "labelled", "graded"], level1="model")
+    assert [spec.name for spec in find_benchmarks(registry, request)] == ["graded", "labelled"]
+    with pytest.raises(InvalidRequest, match="level1: 'grade' is category here and integer there"):
+        find_benchmarks(registry, request.model_copy(update={"level1": "grade"}))

@@ -1,0 +1,62 @@
+"""Where keys are disabled, a page of another site that somebody's browser shows may not use the services."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.conftest import ResultsUnderTest
+
+OWN = "http://127.0.0.1:8000"
+
+
+def client_of(app: FastAPI, url: str, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, client=(address, 50_000))
+    return httpx.AsyncClient(transport=transport, base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "origin", "passes"),
+    [
+        (OWN, "127.0.0.1", None, True),
+        (OWN, "127.0.0.1", OWN, True),
+        ("http://localhost:8000", "::1", "http://localhost:8000", True),
+        ("http://[::1]:8000", "::1", "http://[::1]:8000", True),
+        (OWN, "127.0.0.1", "http://evil.example", False),
+        (OWN, "127.0.0.1", "http://127.0.0.1:9000", False),
+        (OWN, "127.0.0.1", "null", False),
+        ("http://evil.example:8000", "127.0.0.1", "http://evil.example:8000", False),  # its name was made to point here
+        ("http://127.0.0.1.evil.example", "127.0.0.1", "http://127.0.0.1.evil.example", False),
+        ("http://scores.lan:8000", "192.0.2.7", "http://scores.lan:8000", True),
+        ("http://scores.lan:8000", "192.0.2.7", "http://evil.example", False),
+    ],
+)
+async def test_pages_of_other_sites(
+    results: ResultsUnderTest, make_result: Any, url: str, address: str, origin: str | None, passes: bool
+) -> None:
+    headers = {} if origin is None else {"Origin": origin}
+    async with client_of(results.app, url, address) as client:
+        response = await client.post("/raw_input", json=make_result(), headers=headers)
+    assert response.status_code == (201 if passes else 403)
+    assert bool(results.stored()) is passes
+    if not passes:
+        assert response.json()["type"] == "urn:scorehouse:problem:foreign-site"
+
+
+async def test_the_documentation_says_that_keys_are_asked_for(results: ResultsUnderTest) -> None:
+    schema = (await results.client.get("/openapi.json")).json()
+    assert schema["components"]["securitySchemes"] == {
+        "HTTPBearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key. Not needed where the service runs with AUTH=disabled.",
+        }
+    }
+    open_paths = {
+        path
+        for path, methods in schema["paths"].items()
+        for operation in methods.values()
+        if "security" not in operation
+    }
+    assert open_paths == {"/health"}
