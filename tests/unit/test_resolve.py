@@ -140,6 +140,7 @@ def test_what_is_grouped_by(request_part: dict[str, Any], group_by: tuple[str, .
         ({}, [5, 2, 3]),  # by model; 1 is older than 2, which an alias names
         ({"runs": "all"}, [1, 2, 3, 5]),
         ({"runs": ["2024-01-01T09:00:00+09:00-mmlu-redux-r1"]}, [1]),
+        ({"filters": {"run": ["2024-01-01T09:00:00+09:00-mmlu-redux-r1"]}, "runs": "all"}, [1]),
         ({"models": ["openai/gpt-4"], "runs": "all"}, [1, 2]),
         ({"filters": {"family": ["GPT-4"]}, "runs": "all"}, None),
         ({"models": ["deepseek-r1"]}, []),
@@ -171,6 +172,7 @@ def test_which_runs_are_taken(request_part: dict[str, Any], runs: list[int] | No
 )
 def test_latest_run(runs: list[Run], latest: int) -> None:
     assert [chosen.run_no for chosen in latest_runs(runs)] == [latest]
+    assert latest_runs([run(1, n_questions=0)]) == [], "a stated score is nobody's latest run"
 
 
 def test_benchmarks_go_together_where_a_level_is_of_one_type(tmp_path: Path) -> None:
