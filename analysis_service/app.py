@@ -83,7 +83,7 @@ async def _following(
     key = settings.results_api_key.get_secret_value() if settings.results_api_key else None
     async with open_feed(settings.results_url, key) as feed:
         consumer = asyncio.create_task(
-            follow_feed(feed, Projection(database), registry, progress, wait_s=settings.feed_wait_s)
+            follow_feed(feed, Projection(database, registry.hash), registry, progress, wait_s=settings.feed_wait_s)
         )
         try:
             yield

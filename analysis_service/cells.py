@@ -122,8 +122,8 @@ def _means(cell: Cell, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, An
         asked = n + unknown
         measures["mean_low"] = (total + unknown * spec.score_min) / asked if asked else None
         measures["mean_high"] = (total + unknown * spec.score_max) / asked if asked else None
-    questions = cell["n_questions_scored"]
-    measures["mean_by_question"] = cell["question_mean_sum"] / questions if questions else None
+    weight = cell["question_weight"]
+    measures["mean_by_question"] = cell["question_mean_sum"] / weight if weight else None
     return measures
 
 

@@ -49,7 +49,7 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
         for table in _global_tables(dialect):
             await _create(session, dialect, table)
         if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
-            await session.insert(FEED_STATE, ["id", "position", "version"], [(1, 0, 0)])
+            await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], [(1, 0, 0, "")])
         recorded = await _recorded_types(session, dialect)
         _check_owners(registry, {benchmark for benchmark, _ in recorded})
         for benchmark in registry.benchmarks.values():
@@ -113,7 +113,9 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
         dialect.long_text,
     )
     text_id = dialect.text.format(n=300)
-    yield _Table("feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT")], ["id"])
+    yield _Table(
+        "feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT"), ("registry_hash", short)], ["id"]
+    )
     yield _Table(
         "applied",
         [
@@ -141,7 +143,7 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("timestamp", short),
             ("time_key", short),
             ("seq", "BIGINT"),
-            ("set_no", "INT"),
+            ("set_no", "BIGINT"),
             ("n_questions", "INT"),
             ("n_answers", "INT"),
             ("n_scored", "INT"),
@@ -182,16 +184,15 @@ def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterabl
     )
     yield _Table(
         tables.question_sets.get_table_name(),
-        [("set_no", "INT"), ("digest", dialect.text.format(n=64)), ("members", dialect.blob)],
+        [("set_no", "BIGINT"), ("members", dialect.blob)],
         ["set_no"],
-        unique=["digest"],
     )
     yield _Table(
         tables.sums.get_table_name(),
         [
             ("run_no", "INT"),
             ("combination", "INT"),
-            ("set_no", "INT"),
+            ("set_no", "BIGINT"),
             *((column, dialect.real if column in REAL_SUM_COLUMNS else "BIGINT") for column in SUM_COLUMNS),
         ],
         ["run_no", "combination"],

@@ -1,9 +1,9 @@
 """The analysis service's settings, read from the environment."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from shared.settings import ServiceSettings
 
@@ -33,11 +33,11 @@ class AnalysisSettings(ServiceSettings):
     """How long a request waits for a connection before it is answered 503."""
     db_pool_recycle_s: float = Field(default=1800, gt=0)
     """Age at which an idle connection is replaced; keep it below the server's wait_timeout."""
-    query_timeout_s: float = Field(default=10, gt=0)
+    query_timeout_s: float = Field(default=10, ge=0.001)
     """Time limit of each read, kept by the SQL server; past it the answer is 504."""
     max_groups: int = Field(default=200_000, ge=1)
     """Rows that one query may read from the SQL store; more is answered 422."""
-    results_url: str = "http://127.0.0.1:8000"
+    results_url: Annotated[str, StringConstraints(pattern=r"^https?://")] = "http://127.0.0.1:8000"
     """Where the results service is."""
     results_api_key: SecretStr | None = None
     """API key with results:read for it."""

@@ -25,7 +25,7 @@ class ErrorPolicy(StrEnum):
     WRONG = "wrong"
     """As the scale's lowest score."""
     BOUNDS = "bounds"
-    """`mean` as for exclude, with `mean_low` and `mean_high` were they all lowest or all highest."""
+    """`mean` as for exclude; `mean_low` and `mean_high`: these, and the unscored, all lowest or all highest."""
 
 
 RunChoice = Literal["latest", "all"] | Annotated[list[str], Field(min_length=1, max_length=5000)]

@@ -10,6 +10,9 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+SHOWN_MAX = 300
+"""Characters of a caller's value that a problem repeats."""
+
 TYPE_PREFIX = "urn:scorehouse:problem:"
 
 
@@ -167,9 +170,10 @@ class TooManyGroups(Problem):
 def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str) -> Fault:
     """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those."""
     choices = tuple(sorted(allowed))
-    nearest = tuple(get_close_matches(value, choices, n=3, cutoff=0.5))
+    nearest = tuple(get_close_matches(value[:SHOWN_MAX], choices, n=3, cutoff=0.5))
     hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    return Fault(place=place, detail=f"no {what} {value!r}{hint}", allowed=choices, nearest=nearest or None)
+    shown = repr(value if len(value) <= SHOWN_MAX else value[:SHOWN_MAX] + "…")
+    return Fault(place=place, detail=f"no {what} {shown}{hint}", allowed=choices, nearest=nearest or None)
 
 
 def invalid(*faults: Fault) -> InvalidRequest:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
+from analysis_service.projection.apply import AppliedResult
 from analysis_service.projection.prepare import PreparedRun, prepare_run
 from shared.names import result_name
 from shared.registry.specs import Registry
@@ -58,6 +59,11 @@ def entry_of(run: PreparedRun, seq: int, kind: str = "result") -> FeedEntry:
     """The feed's entry for a result."""
     href = f"/standardized_output/{run.result_name}"
     return FeedEntry(seq=seq, kind=kind, result_name=run.result_name, sha256=run.sha256, href=href)
+
+
+def applied_as(run: PreparedRun, seq: int) -> AppliedResult:
+    """A result as the projection has it after `entry_of(run, seq)`."""
+    return AppliedResult(run.result_name, seq, entry_of(run, seq).href)
 
 
 def expected_cells(

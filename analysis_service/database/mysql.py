@@ -109,7 +109,7 @@ class MysqlDatabase:
         return PoolState(
             size=self._limits.size,
             in_use=in_use,
-            free=self._limits.size + self._limits.overflow - in_use,
+            free=max(0, self._limits.size - in_use),
             overflow=max(0, self._pool.size - self._limits.size),
             waiting=self._waiting,
         )

@@ -70,7 +70,7 @@ class SqliteDatabase:
             yield session
 
     async def ping(self) -> None:
-        """Read one row."""
+        """One statement on a reader."""
         async with self.snapshot() as session:
             await session.define("SELECT 1")
 

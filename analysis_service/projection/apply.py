@@ -4,7 +4,7 @@ Invalidation, restoration, a registry change and a rebuild are this same operati
 """
 
 import asyncio
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from analysis_service.database import Database, Row, Session
 from analysis_service.database.dialect import Dialect
 from analysis_service.projection.answers import answer_columns, pack
 from analysis_service.projection.prepare import AppliedState, PreparedRun
-from analysis_service.projection.sums import CombinationSums, set_digest, set_members, sum_by_combination
+from analysis_service.projection.sums import CombinationSums, set_members, set_number, sum_by_combination
 from analysis_service.queries.tables import (
     ANSWERS,
     APPLIED,
@@ -30,6 +30,20 @@ from shared.registry.specs import BenchmarkSpec
 from shared.results import FeedEntry
 
 
+@dataclass(frozen=True, slots=True)
+class AppliedResult:
+    """A result as the projection has it."""
+
+    result_name: str
+    seq: int
+    """Of the last entry about it."""
+    href: str
+
+
+class Superseded(Exception):
+    """Another instance, with another registry, was started later; results are for it to apply."""
+
+
 class FeedGap(Exception):
     """The position moved since the entry was read: another instance applied it, or more."""
 
@@ -41,7 +55,7 @@ class Numbering:
     table: Table
     number: str
     keys: tuple[str, ...]
-    known: dict[Hashable, int] = field(default_factory=dict)
+    known: dict[Row, int] = field(default_factory=dict)
     newest: Row = (0,)
     """The last row that was read; without keys before the first."""
 
@@ -59,7 +73,7 @@ class Numbering:
             self.newest = (0,)
             rows = await self._read(session, dialect)
         for row in rows:
-            self.known[row[1:] if len(self.keys) != 1 else row[1]] = row[0]
+            self.known[row[1:]] = row[0]
             self.newest = row
 
     async def _read(self, session: Session, dialect: Dialect) -> list[Row]:
@@ -67,9 +81,9 @@ class Numbering:
         query = dialect.query.from_(self.table).select(number, *(self.table.field(key) for key in self.keys))
         return await session.fetch(query.where(number >= self.last).orderby(number, order=Order.asc))
 
-    def number_all(self, keys: Iterable[Hashable]) -> tuple[list[int], dict[Hashable, int]]:
+    def number_all(self, keys: Iterable[Row]) -> tuple[list[int], dict[Row, int]]:
         """A number for each key, and the new ones among them, which count once they are committed and refreshed."""
-        new: dict[Hashable, int] = {}
+        new: dict[Row, int] = {}
         numbers = []
         for key in keys:
             number = self.known.get(key) or new.get(key)
@@ -82,9 +96,19 @@ class Numbering:
 class Projection:
     """The writing side of the SQL store. One at a time over all instances: each transaction begins with a row lock."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, registry_hash: str) -> None:
         self._database = database
+        self._registry_hash = registry_hash
         self._numberings: dict[tuple[str, str], Numbering] = {}
+
+    async def take_over(self) -> None:
+        """Make this instance's registry the one that results are decided by: the last started has the newest.
+
+        Two registries would otherwise take turns, and what the older one decides last would stay.
+        """
+        async with self._database.transaction() as session:
+            query = self._database.dialect.query.update(FEED_STATE)
+            await session.execute(query.set(FEED_STATE.registry_hash, self._registry_hash))
 
     async def position(self) -> int:
         """The seq of the last entry applied; 0 before the first."""
@@ -99,39 +123,41 @@ class Projection:
             await self._replace(session, run, seq=entry.seq, href=entry.href)
             await self._advance(session, position=entry.seq)
 
-    async def reapply(self, run: PreparedRun) -> None:
-        """Apply a result anew under a changed registry, without moving the position."""
+    async def reapply(self, result: AppliedResult, run: PreparedRun) -> None:
+        """Apply a result anew under a changed registry, without moving the position.
+
+        Nothing happens if an entry about it was applied since it was looked at: that was newer.
+        """
         async with self._database.transaction() as session:
             await self._lock(session, expected=None)
             query = self._database.dialect.query
-            found = await session.fetch(
-                query.from_(APPLIED).select(APPLIED.seq, APPLIED.href).where(APPLIED.result_name == run.result_name)
-            )
-            if found:
-                [(seq, href)] = found
-                await self._replace(session, run, seq=seq, href=href)
+            same = (APPLIED.result_name == run.result_name) & (APPLIED.seq == result.seq)
+            if await session.fetch(query.from_(APPLIED).select(APPLIED.seq).where(same)):
+                await self._replace(session, run, seq=result.seq, href=result.href)
                 await self._advance(session, position=None)
 
-    async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[tuple[str, str]]:
-        """(result_name, href) of results that were decided under another definition of their benchmark."""
+    async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[AppliedResult]:
+        """Results that were decided under another definition of their benchmark."""
         query = self._database.dialect.query
-        found: list[tuple[str, str]] = []
+        found: list[AppliedResult] = []
         async with self._database.snapshot() as session:
             for benchmark, fingerprint in fingerprints.items():
                 rows = await session.fetch(
                     query.from_(APPLIED)
-                    .select(APPLIED.result_name, APPLIED.href)
+                    .select(APPLIED.result_name, APPLIED.seq, APPLIED.href)
                     .where((APPLIED.benchmark == benchmark) & (APPLIED.registry_hash != fingerprint))
                     .orderby(APPLIED.seq)
                     .limit(limit)
                 )
-                found += [(name, href) for name, href in rows]
+                found += [AppliedResult(*row) for row in rows]
         return found
 
     async def _lock(self, session: Session, *, expected: int | None) -> None:
         dialect = self._database.dialect
-        query = dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
-        [(position,)] = await session.fetch(query.for_update() if dialect.locks_rows else query)
+        query = dialect.query.from_(FEED_STATE).select(FEED_STATE.position, FEED_STATE.registry_hash)
+        [(position, registry_hash)] = await session.fetch(query.for_update() if dialect.locks_rows else query)
+        if registry_hash != self._registry_hash:
+            raise Superseded("an instance with another registry was started later; restart this one to take over")
         if expected is not None and position != expected:
             raise FeedGap(f"position is {position}, not {expected}")
 
@@ -196,9 +222,9 @@ class Projection:
             run.benchmark, BenchmarkTables(run.benchmark).questions, "question_no", "question_id"
         )
         await numbering.refresh(session, self._database.dialect)
-        numbers, new = numbering.number_all(question.question_id for question in run.questions)
+        numbers, new = numbering.number_all((question.question_id,) for question in run.questions)
         hashes = {question.question_id: question.content_hash for question in reversed(run.questions)}
-        rows = [(number, question_id, hashes[str(question_id)]) for question_id, number in new.items()]
+        rows = [(number, question_id, hashes[question_id]) for (question_id,), number in new.items()]
         await session.insert(numbering.table, ["question_no", "question_id", "content_hash"], rows)
         return np.array(numbers, dtype=np.int32)
 
@@ -214,10 +240,8 @@ class Projection:
             )
             for question in run.questions
         )
-        numbers, new = numbering.number_all(values if len(names) != 1 else values[0] for values in told)
-        rows: list[Row] = [
-            (number, *(values if isinstance(values, tuple) else (values,))) for values, number in new.items()
-        ]
+        numbers, new = numbering.number_all(told)
+        rows = [(number, *values) for values, number in new.items()]
         await session.insert(numbering.table, ["combination", *columns], rows)
         return np.array(numbers, dtype=np.int32)
 
@@ -226,19 +250,18 @@ class Projection:
     ) -> int:
         """Insert the sums with their question sets; returns the number of the whole run's set."""
         tables = BenchmarkTables(run.benchmark)
-        numbering = self._numbering(run.benchmark, tables.question_sets, "set_no", "digest")
-        await numbering.refresh(session, self._database.dialect)
-        members = {set_digest(questions): questions for questions in (asked, *(cell.questions for cell in sums))}
-        numbers, new = numbering.number_all(members)
-        by_digest = dict(zip(members, numbers, strict=True))
-        rows = [(number, digest, set_members(members[str(digest)])) for digest, number in new.items()]
-        await session.insert(tables.question_sets, ["set_no", "digest", "members"], rows)
+        sets = {set_number(questions): questions for questions in (asked, *(cell.questions for cell in sums))}
+        table = tables.question_sets
+        query = self._database.dialect.query.from_(table).select(table.set_no).where(table.set_no.isin(list(sets)))
+        known = {number for (number,) in await session.fetch(query)}
+        rows = [(number, set_members(questions)) for number, questions in sets.items() if number not in known]
+        await session.insert(table, ["set_no", "members"], rows)
         await session.insert(
             tables.sums,
             ["run_no", "combination", "set_no", *SUM_COLUMNS],
-            [(run_no, cell.combination, by_digest[set_digest(cell.questions)], *cell.values) for cell in sums],
+            [(run_no, cell.combination, set_number(cell.questions), *cell.values) for cell in sums],
         )
-        return by_digest[set_digest(asked)]
+        return set_number(asked)
 
     def _numbering(self, benchmark: str, table: Table, number: str, *keys: str) -> Numbering:
         return self._numberings.setdefault((benchmark, number), Numbering(table, number, keys))

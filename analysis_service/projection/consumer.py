@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from analysis_service.projection.apply import FeedGap, Projection
+from analysis_service.projection.apply import FeedGap, Projection, Superseded
 from analysis_service.projection.feed_client import FeedClient, FeedUnavailable
 from analysis_service.projection.prepare import PreparedRun, prepare_run
 from shared.problems import Problem
@@ -56,6 +56,7 @@ async def follow_feed(
     while True:
         try:
             if not reapplied:
+                await projection.take_over()
                 await _reapply_outdated(feed, projection, registry, progress)
                 reapplied = True
             await _apply_next(feed, projection, registry, progress, wait_s=wait_s)
@@ -67,6 +68,10 @@ async def follow_feed(
             log.warning("feed unavailable", reason=str(error), retry_in_s=pause_s)
         except Problem as problem:
             log.warning("store unavailable while applying", reason=problem.detail, retry_in_s=pause_s)
+        except Superseded as error:
+            progress.stopped = str(error)
+            log.warning("not applying", reason=str(error))
+            pause_s = LONGEST_PAUSE_S
         except Exception as error:  # the consumer must outlive what nobody foresaw
             progress.stopped = f"{progress.applying or 'feed'}: {error or type(error).__name__}"
             log.exception("feed consumer stopped at an entry", applying=progress.applying, retry_in_s=pause_s)
@@ -117,9 +122,9 @@ async def _reapply_outdated(feed: FeedClient, projection: Projection, registry: 
     """Apply anew what was decided under another definition of its benchmark: parked results, changed fields."""
     fingerprints = {name: spec.fingerprint for name, spec in registry.benchmarks.items()}
     while outdated := await projection.outdated(fingerprints, REAPPLY_BATCH):
-        for result_name, href in outdated:
-            progress.applying = result_name
-            run = await asyncio.to_thread(prepare_run, await feed.fetch(href), registry)
-            await projection.reapply(run)
-            log.info("re-applied", result_name=result_name, state=run.state.value, reason=run.reason)
+        for result in outdated:
+            progress.applying = result.result_name
+            run = await asyncio.to_thread(prepare_run, await feed.fetch(result.href), registry)
+            await projection.reapply(result, run)
+            log.info("re-applied", result_name=result.result_name, state=run.state.value, reason=run.reason)
     progress.applying = None

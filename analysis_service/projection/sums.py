@@ -33,9 +33,12 @@ def sum_by_combination(columns: AnswerColumns) -> list[CombinationSums]:
     score = columns.score[scored]
     sums["score_sum"] = np.bincount(cell[scored], weights=score, minlength=size)
     sums["score_square_sum"] = np.bincount(cell[scored], weights=score * score, minlength=size)
-    sums["n_questions_scored"], sums["question_mean_sum"] = _sum_question_means(
-        cell[scored], columns.question_no[scored], score, size
-    )
+    # Each scored attempt weighs 1/k where its question has k of them in the run: so questions add up over combinations
+    # even where attempts at one question differ in metadata.
+    attempts = np.bincount(columns.question_no[scored])
+    weight = 1.0 / attempts[columns.question_no[scored]]
+    sums["question_weight"] = np.bincount(cell[scored], weights=weight, minlength=size)
+    sums["question_mean_sum"] = np.bincount(cell[scored], weights=weight * score, minlength=size)
     for count, total, values in (
         ("latency_n", "latency_ms_sum", columns.latency_ms),
         ("input_tokens_n", "input_tokens_sum", columns.input_tokens),
@@ -58,22 +61,14 @@ def sum_by_combination(columns: AnswerColumns) -> list[CombinationSums]:
     ]
 
 
-def _sum_question_means(
-    cell: NDArray[np.intp], question_no: NDArray[np.int32], score: NDArray[np.float64], size: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """For each cell: questions with a scored attempt, and the sum over them of their attempts' mean."""
-    if len(score) == 0:
-        return np.zeros(size, np.intp), np.zeros(size, np.float64)
-    span = int(question_no.max()) + 1
-    key, member = np.unique(cell.astype(np.int64) * span + question_no, return_inverse=True)
-    means = np.bincount(member, weights=score) / np.bincount(member)
-    owner = key // span
-    return np.bincount(owner, minlength=size), np.bincount(owner, weights=means, minlength=size).astype(np.float64)
+def set_number(questions: NDArray[np.int32]) -> int:
+    """The number of a set of question numbers (ascending): 63 bits of a digest of its members.
 
-
-def set_digest(questions: NDArray[np.int32]) -> str:
-    """The identity of a set of question numbers (ascending)."""
-    return blake2b(questions.astype("<i4").tobytes(), digest_size=16).hexdigest()
+    What a number means never changes, whatever happens to the store; a million sets share one with odds of 1 in 18
+    million.
+    """
+    digest = blake2b(questions.astype("<i4").tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def set_members(questions: NDArray[np.int32]) -> bytes:

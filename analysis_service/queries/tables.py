@@ -48,7 +48,7 @@ def field_column(field: str) -> str:
 
 SUM_COLUMNS = (
     "n_scored", "n_refused", "n_truncated", "n_error", "n_unscored",
-    "score_sum", "score_square_sum", "n_questions_scored", "question_mean_sum",
+    "score_sum", "score_square_sum", "question_weight", "question_mean_sum",
     "latency_n", "latency_ms_sum", "input_tokens_n", "input_tokens_sum", "output_tokens_n", "output_tokens_sum",
     "cost_n", "cost_usd_sum",
 )  # fmt: skip
@@ -58,6 +58,7 @@ REAL_SUM_COLUMNS = frozenset(
     {
         "score_sum",
         "score_square_sum",
+        "question_weight",
         "question_mean_sum",
         "latency_ms_sum",
         "input_tokens_sum",

@@ -201,6 +201,14 @@ async def test_bad_requests_are_told_what_and_where(sample_stack: Stack, body: b
     assert detail.lower() in problem["detail"].lower()
 
 
+@pytest.mark.parametrize("label", ["text/plain", "application/x-www-form-urlencoded", None])
+async def test_a_body_is_json_however_it_is_labelled(sample_stack: Stack, label: str | None) -> None:
+    headers = {} if label is None else {"Content-Type": label}
+    body = b'{"benchmark": "math500", "level1": "model"}'
+    response = await sample_stack.analysis.post("/analysis", content=body, headers=headers)
+    assert response.status_code == 200, response.text
+
+
 async def test_unknown_things_in_paths_are_404(sample_stack: Stack) -> None:
     for path in ("/benchmarks/mmluu/metadata", "/nowhere"):
         response = await sample_stack.analysis.get(path)

@@ -155,6 +155,15 @@ async def test_an_exhausted_pool_is_503_with_retry_after(mongo_url: str, mongo_d
         assert (await stack.analyze(benchmark="mmlu", level1="subject")).status_code == 200
 
 
+async def test_a_consumer_that_stopped_shows_in_health(stack: Stack) -> None:
+    await until(lambda: _follows(stack))
+    assert (await stack.analysis.get("/health")).json()["status"] == "ok"
+    stack.app.state.progress.stopped = "entry 7 is of a kind that is not known"
+    health = await stack.analysis.get("/health")
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    assert health.json()["feed"]["stopped"] == "entry 7 is of a kind that is not known"
+
+
 async def _follows(stack: Stack) -> bool:
     return bool((await stack.analysis.get("/health")).json()["feed"]["lag"] == 0)
 

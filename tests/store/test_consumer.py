@@ -72,7 +72,9 @@ async def following(file: Path) -> AsyncIterator[Progress]:
     progress = Progress()
     async with open_sqlite(file) as database, open_feed(URL, None) as feed:
         await prepare_schema(database, REGISTRY)
-        task = asyncio.create_task(follow_feed(feed, Projection(database), REGISTRY, progress, wait_s=0.01))
+        task = asyncio.create_task(
+            follow_feed(feed, Projection(database, REGISTRY.hash), REGISTRY, progress, wait_s=0.01)
+        )
         try:
             yield progress
         finally:
@@ -154,7 +156,20 @@ async def test_what_was_decided_under_another_registry_is_applied_anew_in_batche
     async with following(tmp_path / "a") as progress:
         await reached(lambda: progress.position == 5)
     async with open_sqlite(tmp_path / "a") as database:
-        assert await Projection(database).outdated(fingerprints, 10) == []
+        assert await Projection(database, REGISTRY.hash).outdated(fingerprints, 10) == []
+
+
+async def test_an_instance_whose_registry_is_not_the_newest_says_so(fake: FakeResults, tmp_path: Path) -> None:
+    async with following(tmp_path / "a") as progress, open_sqlite(tmp_path / "a") as database:
+        await reached(lambda: progress.position == 0)
+        await Projection(database, "newer").take_over()
+        fake.add("r1")
+        await reached(lambda: progress.stopped)
+        assert "registry was started later" in str(progress.stopped)
+        assert progress.position == 0
+        await Projection(database, REGISTRY.hash).take_over()
+        await reached(lambda: progress.position == 1)
+        await reached(lambda: progress.stopped is None)
 
 
 @pytest.mark.parametrize(

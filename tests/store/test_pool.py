@@ -49,9 +49,9 @@ async def test_waiting_requests_get_connections_as_they_come_back(open_store: Op
 
 async def slow_query(database: Database) -> None:
     """Counts a billion rows and more."""
-    rows = [(number, 0, 0) for number in range(2, 3000)]
+    rows = [(number, 0, 0, "") for number in range(2, 3000)]
     async with database.transaction() as session:
-        await session.insert(FEED_STATE, ["id", "position", "version"], rows)
+        await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], rows)
     tables = [FEED_STATE.as_(name) for name in "abcd"]
     query = database.dialect.query.from_(tables[0])
     for table in tables[1:]:
@@ -76,7 +76,7 @@ async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore)
     async with open_store(size=1, query_timeout_s=3, acquire_timeout_s=10) as database:
         await prepare_schema(database, NO_REGISTRY)
         task = asyncio.create_task(slow_query(database))
-        while not database.pool_state().in_use:
+        while not (database.pool_state().in_use or task.done()):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         task.cancel()
@@ -116,7 +116,7 @@ async def test_a_failed_transaction_changes_nothing(open_store: OpenStore) -> No
 
         async def fail_half_way() -> None:
             async with database.transaction() as session:
-                await session.insert(FEED_STATE, ["id", "position", "version"], [(2, 7, 7)])
+                await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], [(2, 7, 7, "")])
                 raise LookupError
 
         with pytest.raises(LookupError):

@@ -12,7 +12,7 @@ import pytest
 from analysis_service.analyze import analyze
 from analysis_service.database import Database
 from analysis_service.projection.answers import unpack
-from analysis_service.projection.apply import FeedGap, Projection
+from analysis_service.projection.apply import FeedGap, Projection, Superseded
 from analysis_service.projection.sums import sum_by_combination
 from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUM_COLUMNS, BenchmarkTables
 from analysis_service.reader import Reader
@@ -22,7 +22,7 @@ from shared.analysis import AnalysisRequest
 from shared.process import StartFailed
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
-from tests.documents import Answer, entry_of, expected_cells, make_answer, prepare
+from tests.documents import Answer, applied_as, entry_of, expected_cells, make_answer, prepare
 from tests.store.conftest import OpenStore
 
 
@@ -65,7 +65,7 @@ def random_answers(seed: int, questions: int = 60) -> list[Answer]:
 
 
 async def test_group_bys_equal_a_slow_reference(database: Database, reader: Reader, registry: Registry) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     runs = [(f"model-{seed}", random_answers(seed)) for seed in range(3)]
     for seq, (model, answers) in enumerate(runs, start=1):
         run = prepare(registry, answers, model=model, run_id=f"r{seq}")
@@ -84,7 +84,7 @@ async def test_group_bys_equal_a_slow_reference(database: Database, reader: Read
 
 
 async def test_questions_are_counted_once_over_runs(database: Database, reader: Reader, registry: Registry) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     asked = (["a", "b"], ["b", "c"], ["c", "d"])
     for seq, questions in enumerate(asked, start=1):
         answers = [make_answer(question, metadata={"subject": "Algebra"}) for question in questions]
@@ -110,7 +110,7 @@ async def stored(database: Database, benchmark: str = "math500") -> dict[str, li
 
 
 async def test_an_entry_is_applied_once(database: Database, registry: Registry) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     run = prepare(registry, random_answers(1))
     await projection.apply(entry_of(run, 1), run)
     before = await stored(database)
@@ -129,7 +129,7 @@ async def test_instances_apply_each_entry_once_between_them(open_store: OpenStor
         applied: list[int] = []
 
         async def consume(database: Database) -> None:
-            projection = Projection(database)
+            projection = Projection(database, "")
             while (seq := await projection.position() + 1) <= len(runs):
                 try:
                     await projection.apply(entry_of(runs[seq - 1], seq), runs[seq - 1])
@@ -149,12 +149,12 @@ async def test_instances_apply_each_entry_once_between_them(open_store: OpenStor
 
 
 async def test_a_result_is_replaced_whole(database: Database, reader: Reader, registry: Registry) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     run = prepare(registry, random_answers(1))
     await projection.apply(entry_of(run, 1), run)
     once = await stored(database)
     again = prepare(registry, random_answers(1))
-    await projection.reapply(again)
+    await projection.reapply(applied_as(run, 1), again)
     assert await stored(database) == once
     gone = prepare(registry, random_answers(1), state="invalidated")
     await projection.apply(entry_of(gone, 2, "invalidated"), gone)
@@ -168,7 +168,7 @@ async def test_a_result_is_replaced_whole(database: Database, reader: Reader, re
 async def test_a_crash_half_way_leaves_nothing(
     database: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     run = prepare(registry, random_answers(1))
     before = await stored(database)
 
@@ -191,7 +191,7 @@ async def test_a_store_that_lost_what_it_had_committed_is_filled_again(
     database: Database, reader: Reader, registry: Registry
 ) -> None:
     """As after a restored dump, or a fail-over to a replica that was behind, under a running service."""
-    projection = Projection(database)
+    projection = Projection(database, "")
     runs = [
         prepare(
             registry,
@@ -214,7 +214,7 @@ async def test_a_store_that_lost_what_it_had_committed_is_filled_again(
 
 
 async def test_sums_are_those_of_the_packed_answers(database: Database, registry: Registry) -> None:
-    projection = Projection(database)
+    projection = Projection(database, "")
     run = prepare(registry, random_answers(5))
     await projection.apply(entry_of(run, 1), run)
     found = await stored(database)
@@ -253,12 +253,12 @@ async def test_parked_results_come_back_and_new_fields_fill(
     async def start(registry: Registry, database: Database, *, expect: int) -> Reader:
         """As a start does: tables first, then whatever was decided under another registry."""
         await prepare_schema(database, registry)
-        projection = Projection(database)
+        projection = Projection(database, "")
         fingerprints = {name: spec.fingerprint for name, spec in registry.benchmarks.items()}
         outdated = await projection.outdated(fingerprints, 10)
         assert len(outdated) == expect
-        for _ in outdated:
-            await projection.reapply(prepare(registry, answers, benchmark="mmlu-pro"))
+        for result in outdated:
+            await projection.reapply(result, prepare(registry, answers, benchmark="mmlu-pro"))
         assert await projection.outdated(fingerprints, 10) == []
         return Reader(database, registry, 1000)
 
@@ -266,7 +266,7 @@ async def test_parked_results_come_back_and_new_fields_fill(
         reader = await start(registry, database, expect=0)
         run = prepare(registry, answers, benchmark="mmlu-pro")
         assert run.state == "parked"
-        await Projection(database).apply(entry_of(run, 1), run)
+        await Projection(database, "").apply(entry_of(run, 1), run)
         [waiting] = (await summarize(reader)).benchmarks
         assert (waiting.benchmark, waiting.registered, waiting.parked, waiting.runs) == ("mmlu-pro", False, 1, 0)
 
@@ -310,7 +310,7 @@ async def test_a_benchmark_whose_tables_hold_another_ones_results_is_refused(
 async def test_the_data_version_changes_with_the_data_and_the_registry(
     database: Database, reader: Reader, registry: Registry, tmp_path: Path
 ) -> None:
-    projection, run = Projection(database), prepare(registry, random_answers(1))
+    projection, run = Projection(database, ""), prepare(registry, random_answers(1))
 
     async def version(reader: Reader) -> str:
         return (await summarize(reader)).data_version
@@ -319,7 +319,7 @@ async def test_the_data_version_changes_with_the_data_and_the_registry(
     assert seen[0] == seen[1]
     await projection.apply(entry_of(run, 1), run)
     seen.append(await version(reader))
-    await projection.reapply(run)
+    await projection.reapply(applied_as(run, 1), run)
     seen.append(await version(reader))
     (tmp_path / "a.toml").write_text(MMLU_PRO)
     seen.append(await version(Reader(database, load_registry(tmp_path), 1000)))
@@ -339,7 +339,7 @@ async def test_names_that_differ_at_all_stay_apart(database: Database, reader: R
         for name in TRICKY
         if "\x00" not in name and "\t" not in name
     ]
-    projection = Projection(database)
+    projection = Projection(database, "")
     models = [name for name in TRICKY if "\x00" not in name and "\t" not in name]
     for seq, model in enumerate(models, start=1):
         run = prepare(registry, answers, model=model, run_id=f"r{seq}")
@@ -364,7 +364,7 @@ async def test_values_keep_their_types(database: Database, reader: Reader, regis
     values: Sequence[Any] = [2**63 - 1, -(2**63), 0, 5]
     answers = [make_answer(f"q{value}", metadata={"level": value, "proof_required": bool(value)}) for value in values]
     run = prepare(registry, answers)
-    await Projection(database).apply(entry_of(run, 1), run)
+    await Projection(database, "").apply(entry_of(run, 1), run)
     rows = await rows_of(reader, level1="level", level2="proof_required", by_model=False)
     assert [(row["level"], row["proof_required"]) for row in rows] == [
         (5, True),
@@ -375,3 +375,51 @@ async def test_values_keep_their_types(database: Database, reader: Reader, regis
     assert all(type(row["proof_required"]) is bool for row in rows)
     found = await rows_of(reader, level1="proof_required", level1_values=[False], by_model=False)
     assert [row["n"] for row in found] == [1]
+
+
+async def test_what_was_applied_since_is_not_undone_by_a_registry_change(
+    database: Database, reader: Reader, registry: Registry
+) -> None:
+    projection = Projection(database, "")
+    run = prepare(registry, random_answers(1))
+    await projection.apply(entry_of(run, 1), run)
+    looked_at = applied_as(run, 1)
+    gone = prepare(registry, random_answers(1), state="invalidated")
+    await projection.apply(entry_of(gone, 2, "invalidated"), gone)
+    await projection.reapply(looked_at, run)
+    assert await rows_of(reader, level1="subject", runs="all") == []
+
+
+async def test_the_registry_started_last_decides(open_store: OpenStore, registry: Registry) -> None:
+    run = prepare(registry, random_answers(1))
+    async with open_store() as first, open_store() as second:
+        await prepare_schema(first, registry)
+        older, newer = Projection(first, "older"), Projection(second, "newer")
+        await older.take_over()
+        await newer.take_over()
+        with pytest.raises(Superseded):
+            await older.apply(entry_of(run, 1), run)
+        with pytest.raises(Superseded):
+            await older.reapply(applied_as(run, 1), run)
+        await newer.apply(entry_of(run, 1), run)
+        await older.take_over()
+        again = prepare(registry, random_answers(2), run_id="r2")
+        await older.apply(entry_of(again, 2), again)
+        assert await newer.position() == 2
+
+
+async def test_questions_weigh_alike_where_attempts_differ_in_metadata(
+    database: Database, reader: Reader, registry: Registry
+) -> None:
+    attempts = [("q1", 1.0, 1), ("q1", 0.0, 2), ("q1", 0.0, 2), ("q2", 1.0, 1)]
+    answers = [
+        make_answer(name, score, attempt=number, metadata={"subject": "Algebra", "level": level})
+        for number, (name, score, level) in enumerate(attempts)
+    ]
+    run = prepare(registry, answers)
+    await Projection(database, "").apply(entry_of(run, 1), run)
+    [row] = await rows_of(reader, level1="subject")
+    assert row["mean"] == pytest.approx(2 / 4)
+    assert row["mean_by_question"] == pytest.approx((1 / 3 + 1) / 2)
+    by_level = {row["level"]: row["mean_by_question"] for row in await rows_of(reader, level1="level")}
+    assert by_level == {1: pytest.approx(1.0), 2: pytest.approx(0.0)}

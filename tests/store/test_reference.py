@@ -103,7 +103,7 @@ async def filled(store: Database, registry: Registry) -> tuple[Reader, list[Stor
     """Two benchmarks of random runs in one store; those of the first."""
     chance = random.Random(7)
     await prepare_schema(store, registry)
-    projection = Projection(store)
+    projection = Projection(store, "")
     runs = []
     for seq in range(1, 13):
         benchmark, model = ("first", "second")[seq % 4 == 0], chance.choice(MODELS)

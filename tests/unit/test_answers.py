@@ -1,6 +1,7 @@
 """Packed answers and sums, against a slow reference."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis_service.projection.answers import AnswerColumns, answer_columns, pack, unpack
-from analysis_service.projection.sums import set_digest, sum_by_combination
+from analysis_service.projection.sums import set_number, sum_by_combination
 from analysis_service.queries.tables import SUM_COLUMNS
 from shared.submission import Question, Status
 
@@ -56,22 +57,21 @@ def test_packing_keeps_everything(run: tuple[list[Question], list[int], list[int
 def test_sums_by_the_definitions(run: tuple[list[Question], list[int], list[int]]) -> None:
     questions, numbers, combinations = run
     rows = list(zip(questions, numbers, combinations, strict=True))
+    attempts = Counter(number for question, number, _ in rows if question.status is Status.SCORED)
     found = {cell.combination: cell for cell in sum_by_combination(columns_of(*run))}
     assert list(found) == sorted(set(combinations))
     for combination, cell in found.items():
         mine = [(question, number) for question, number, own in rows if own == combination]
         assert cell.questions.tolist() == sorted({number for _, number in mine})
         scored = [(question.score or 0.0, number) for question, number in mine if question.status is Status.SCORED]
-        means: dict[int, list[float]] = {}
-        for score, number in scored:
-            means.setdefault(number, []).append(score)
+        weights = [1 / attempts[number] for _, number in scored]
         told = [question.latency_ms for question, _ in mine if question.latency_ms is not None]
         expected: dict[str, Any] = {
             **{f"n_{status}": sum(question.status is status for question, _ in mine) for status in Status},
             "score_sum": math.fsum(score for score, _ in scored),
             "score_square_sum": math.fsum(score * score for score, _ in scored),
-            "n_questions_scored": len(means),
-            "question_mean_sum": math.fsum(math.fsum(scores) / len(scores) for scores in means.values()),
+            "question_weight": math.fsum(weights),
+            "question_mean_sum": math.fsum(w * score for w, (score, _) in zip(weights, scored, strict=True)),
             "latency_n": len(told),
             "latency_ms_sum": math.fsum(told),
             "input_tokens_sum": sum(question.input_tokens or 0 for question, _ in mine),
@@ -82,5 +82,6 @@ def test_sums_by_the_definitions(run: tuple[list[Question], list[int], list[int]
 
 def test_sets_are_told_apart_by_their_members() -> None:
     one, other = np.array([1, 2, 3], np.int32), np.array([1, 2, 4], np.int32)
-    assert set_digest(one) == set_digest(one.astype(np.int64).astype(np.int32))
-    assert set_digest(one) != set_digest(other)
+    assert set_number(one) == set_number(one.astype(np.int64).astype(np.int32))
+    assert set_number(one) != set_number(other)
+    assert 0 <= set_number(one) < 2**63
