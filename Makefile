@@ -80,14 +80,16 @@ machine:
 	  echo "This machine lacks what Scorehouse needs. On Debian and Ubuntu this line installs it:"; \
 	  echo "  $${sudo}apt-get update && $${sudo}apt-get install -y"$$missing; exit 1; } >&2
 
-# A real MariaDB for the tests. The core package has the server without a system service.
+# A real MariaDB for the tests. The core packages have the server without a system service; setting it up needs a program
+# of the client's.
+MARIADB := mariadb-server-core mariadb-client-core
 mariadb:
-	@if command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ]; then exit 0; fi; \
+	@if { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } && command -v my_print_defaults; then exit 0; fi >/dev/null; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=no; fi; \
 	if [ "$$sudo" = no ] || ! command -v apt-get >/dev/null; then \
 	  echo 'MariaDB is missing and cannot be installed from here, so its tests are skipped.'; \
-	  echo 'On Debian and Ubuntu this line installs it:  sudo apt-get install mariadb-server-core'; exit 0; fi; \
-	echo 'Installing mariadb-server-core for the tests.'; \
+	  echo 'On Debian and Ubuntu this line installs it:  sudo apt-get install $(MARIADB)'; exit 0; fi; \
+	echo 'Installing MariaDB for the tests.'; \
 	{ $$sudo apt-get -qq update && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mariadb-server-core; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(MARIADB); \
 	} </dev/null >/dev/null || echo 'MariaDB could not be installed; its tests are skipped.'

@@ -43,7 +43,7 @@ class Mariadbd:
     @staticmethod
     def installed() -> bool:
         """Whether there is a MariaDB to start."""
-        return _program() is not None
+        return _program() is not None and shutil.which("my_print_defaults") is not None
 
     def start(self) -> None:
         """Start it and wait until it answers; may be called again after `stop`."""
@@ -154,7 +154,7 @@ def mariadb_server(folder: Path) -> Iterator[MysqlAddress]:
         with _container("mariadb:10.11") as address:
             yield address
     else:
-        missing("no MariaDB: install Debian's mariadb-server-core, or run Docker")
+        missing("no MariaDB: install Debian's mariadb-server-core and mariadb-client-core, or run Docker")
 
 
 @contextmanager

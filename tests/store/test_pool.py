@@ -143,7 +143,7 @@ async def test_a_snapshot_sees_one_state(open_store: OpenStore) -> None:
 def own_mariadb(tmp_path: Path) -> Iterator[Mariadbd]:
     server = Mariadbd(tmp_path / "mariadb")
     if not server.installed():
-        missing("no MariaDB: install Debian's mariadb-server-core")
+        missing("no MariaDB: install Debian's mariadb-server-core and mariadb-client-core")
     try:
         server.start()
         yield server
