@@ -57,13 +57,7 @@ def group_by_query(dialect: Dialect, plan: GroupByPlan) -> QueryBuilder:
             pass
     keys.append(sums.set_no)
     query = query.select(*keys, *(fn.Sum(sums.field(column)) for column in SUM_COLUMNS)).groupby(*keys)
-    if plan.run_nos is not None:
-        query = query.where(sums.run_no.isin(plan.run_nos))
-    for name, values in plan.filters:
-        query = query.where(combinations.field(field_column(name)).isin(values))
-    for name in plan.drop_null:
-        query = query.where(combinations.field(field_column(name)).notnull())
-    return query.limit(plan.max_rows + 1)
+    return _narrow(query, plan)
 
 
 def combinations_query(dialect: Dialect, plan: GroupByPlan) -> QueryBuilder:
@@ -72,11 +66,15 @@ def combinations_query(dialect: Dialect, plan: GroupByPlan) -> QueryBuilder:
     sums, combinations = tables.sums, tables.combinations
     keys = [combinations.field(field_column(name)) for name in plan.fields]
     query = dialect.query.from_(sums).join(combinations).on(sums.combination == combinations.combination)
-    query = query.select(*keys, sums.set_no).distinct()
+    return _narrow(query.select(*keys, sums.set_no).distinct(), plan)
+
+
+def _narrow(query: QueryBuilder, plan: GroupByPlan) -> QueryBuilder:
+    tables = BenchmarkTables(plan.benchmark)
     if plan.run_nos is not None:
-        query = query.where(sums.run_no.isin(plan.run_nos))
+        query = query.where(tables.sums.run_no.isin(plan.run_nos))
     for name, values in plan.filters:
-        query = query.where(combinations.field(field_column(name)).isin(values))
+        query = query.where(tables.combinations.field(field_column(name)).isin(values))
     for name in plan.drop_null:
-        query = query.where(combinations.field(field_column(name)).notnull())
+        query = query.where(tables.combinations.field(field_column(name)).notnull())
     return query.limit(plan.max_rows + 1)
