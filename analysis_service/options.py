@@ -12,7 +12,7 @@ from analysis_service.cells import value_sorter
 from analysis_service.database import Row
 from analysis_service.queries.group_by import GroupByPlan, RunKey, combinations_query
 from analysis_service.reader import Reader
-from analysis_service.resolve import apply_filters, check_levels
+from analysis_service.resolve import apply_filters, check_levels, run_value
 from analysis_service.runs import fetch_runs, with_questions
 from shared.analysis import (
     FieldOptions,
@@ -91,13 +91,16 @@ async def _count(
         chosen, field_filters = apply_filters(spec, reader.registry, filters, runs, runs, faults)
         if faults:
             raise invalid(*faults)
+        # As a group-by by these levels does: what has no value for one of them is left out.
+        run_levels = [name for name in levels if name not in spec.by_name]
+        chosen = [run for run in chosen if all(run_value(run, name) is not None for name in run_levels)]
         plan = GroupByPlan(
             benchmark=spec.name,
             fields=tuple(field.name for field in fields),
             run_key=RunKey.NONE,
             run_nos=None if len(chosen) == len(runs) else tuple(run.run_no for run in chosen),
             filters=field_filters,
-            drop_null=tuple(name for name in levels if name in spec.by_name),  # as a group-by by these levels does
+            drop_null=tuple(name for name in levels if name in spec.by_name),
             max_rows=reader.max_groups,
         )
         rows = await session.fetch(combinations_query(reader.dialect, plan)) if chosen else []

@@ -72,8 +72,8 @@ async def keep_trying(
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise StartFailed(
-                    f"{store} did not answer within {timeout_s:g} s (START_TIMEOUT_S). Is it running, and is its "
-                    "address right? Giving up."
+                    f"{store} did not answer within {timeout_s:g} s (START_TIMEOUT_S). Is it running, are its address "
+                    "and login right? The lines before this one tell what it said. Giving up."
                 ) from None
             log.warning("the store does not answer yet; trying again", store=store, seconds_left=round(left))
         try:

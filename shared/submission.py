@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Any, cast
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.names import BenchmarkName, RunId, TextId, Timestamp, check_text_id, result_name
 from shared.problems import Fault, MalformedJson, invalid, validation_faults
@@ -64,6 +64,12 @@ class Envelope(BaseModel):
     tokenizer_id: TextId | None = None
     source: TextId = Field(description="Who measured: a harness, a leaderboard, a team.", examples=["lm-eval"])
     provenance: Provenance | None = None
+
+    @field_validator("provenance")
+    @classmethod
+    def _say_nothing_once(cls, provenance: Provenance | None) -> Provenance | None:
+        """A provenance that tells nothing is none."""
+        return None if provenance == Provenance() else provenance
 
     @property
     def result_name(self) -> str:

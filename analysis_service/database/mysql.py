@@ -24,11 +24,13 @@ _TIME_LIMIT = {3024, 1969, 1317}
 
 _UNAVAILABLE = {
     *(CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR, CR.CR_UNKNOWN_HOST),
-    *(ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.BAD_DB_ERROR),
     *(ER.CON_COUNT_ERROR, ER.SERVER_SHUTDOWN),
     *(ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.OPTION_PREVENTS_STATEMENT, ER.TOO_MANY_USER_CONNECTIONS),
     1927,  # MariaDB: connection was killed
 }
+
+_REFUSED = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.BAD_DB_ERROR}
+"""The server answers, but not to this user; somebody may be about to make the database, so it is tried again."""
 
 # The strict mode refuses what MySQL would otherwise cut or change silently.
 _SESSION = "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone='+00:00'"
@@ -228,6 +230,11 @@ def _problem(error: pymysql.err.MySQLError) -> Problem | None:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     if code in _TIME_LIMIT:
         return TimeLimit("The query ran into its time limit (QUERY_TIMEOUT_S); ask for fewer levels, runs or models.")
+    if code in _REFUSED:
+        log.error("SQL store refuses the login", error=str(error))
+        return StoreUnavailable(
+            "The SQL store refuses the login: check MYSQL_USER, its MYSQL_PASSWORD and rights, and MYSQL_DATABASE."
+        )
     if code in _UNAVAILABLE or isinstance(error, pymysql.err.InterfaceError):
         return _unavailable(error)
     return None

@@ -82,6 +82,24 @@ async def test_an_alias_is_its_model_and_the_newest_run_counts(stack: Stack) -> 
     assert (row["n"], row["n_questions"], row["mean"]) == (8, 4, 0.25)
 
 
+async def test_options_leave_out_what_a_group_by_does(stack: Stack) -> None:
+    await stack.push(
+        result(),
+        result(
+            "r2",
+            model_id="someone/new-model",
+            data={
+                "questions": [question | {"question_id": f"other {question['question_id']}"} for question in QUESTIONS]
+            },
+        ),
+    )
+    for level, questions in (("vendor", 4), ("model", 8)):
+        path = "/benchmarks/math500/metadata/options"
+        options = (await stack.analysis.post(path, json={"level1": level})).json()["options"]
+        [subjects] = [option["values"] for option in options if option["field"] == "subject"]
+        assert subjects == [{"value": "Algebra", "questions": questions}], level
+
+
 UNREGISTERED = """
 name = "new-bench"
 title = {en = "New"}

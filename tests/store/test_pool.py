@@ -178,8 +178,8 @@ async def test_overflow_is_closed_after_use(mariadb: MysqlAddress) -> None:
 async def test_wrong_password_and_no_server_are_unavailable(mariadb: MysqlAddress) -> None:
     wrong = MysqlAddress(mariadb.host, mariadb.port, mariadb.user, "wrong", mariadb.database)
     nobody = MysqlAddress(mariadb.host, 1, mariadb.user, mariadb.password, mariadb.database)
-    for address in (wrong, nobody):
-        with pytest.raises(StoreUnavailable):
+    for address, said in ((wrong, "check MYSQL_USER"), (nobody, "cannot be reached")):
+        with pytest.raises(StoreUnavailable, match=said):
             async with open_mysql(address):
                 pass
 

@@ -127,6 +127,11 @@ def test_a_config_must_be_writable_again() -> None:
     assert "1.8e308" in faults_of(refusal.value)["provenance.config"]
 
 
+@pytest.mark.parametrize("nothing", [{}, {"harness": None}, None])
+def test_a_provenance_that_tells_nothing_is_none(nothing: Any) -> None:
+    assert read_submission(body("{}", provenance=nothing)).envelope == read_submission(body("{}")).envelope
+
+
 def test_questions() -> None:
     value = read_submission(
         body(
