@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from cachetools import LRUCache
 from pyroaring import BitMap
 
-from analysis_service.database import Session
+from analysis_service.database import Session, in_batches
 from analysis_service.database.dialect import Dialect
 from analysis_service.queries.tables import BenchmarkTables
 
@@ -22,14 +22,13 @@ class QuestionSets:
     async def fetch(
         self, session: Session, dialect: Dialect, benchmark: str, numbers: Iterable[int]
     ) -> Mapping[int, BitMap]:
-        """The sets of these numbers; those not known yet are read in one statement."""
+        """The sets of these numbers; those not known yet are read in as few statements as there may be."""
         wanted = set(numbers)
         found = {number: known for number in wanted if (known := self._sets.get((benchmark, number))) is not None}
-        missing = sorted(wanted - found.keys())
-        if missing:
-            table = BenchmarkTables(benchmark).question_sets
-            query = dialect.query.from_(table).select(table.set_no, table.members).where(table.set_no.isin(missing))
-            for number, members in await session.fetch(query):
+        table = BenchmarkTables(benchmark).question_sets
+        query = dialect.query.from_(table).select(table.set_no, table.members)
+        for missing in in_batches(sorted(wanted - found.keys())):
+            for number, members in await session.fetch(query.where(table.set_no.isin(missing))):
                 found[number] = BitMap.deserialize(members)
                 self._sets[benchmark, number] = found[number]
         return found

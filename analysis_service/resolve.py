@@ -13,6 +13,9 @@ from shared.timestamps import canonical_result_name
 
 MEASURES = ("n", "n_questions", "mean", "mean_by_question")
 
+FILTER_VALUES_MAX = 10_000
+"""Values that a query compares with; the engines' own limits on parameters begin at 32,766."""
+
 FAULTS_MAX = 20
 """Faults of a list's entries that are told; finding the nearest names to thousands would keep everyone waiting."""
 
@@ -153,6 +156,10 @@ def apply_filters(
             faults.append(
                 unknown_value(place, name, [*spec.by_name, *LEVELS_BESIDE_FIELDS], what=f"field of {spec.name}")
             )
+    total = sum(len(values) for _, values in for_query)
+    if total > FILTER_VALUES_MAX:
+        detail = f"levels and filters may keep at most {FILTER_VALUES_MAX:,} values together, these are {total:,}"
+        faults.append(Fault(place="filters", detail=detail))
     return kept, tuple(for_query)
 
 

@@ -34,13 +34,20 @@ def _refuse_other_sites(request: Request) -> None:
     A browser names the page's site in `Origin` where it does more than read. A name that was made to point at this
     machine after the page was loaded is the same site to the browser, but not one of this machine's own names.
     """
-    origin = request.headers.get("origin")
-    if origin is None:
-        return
     host = request.headers.get("host", "")
-    client = request.client.host if request.client else ""
-    if urlsplit(origin).netloc != host or (_is_loopback(client) and not _is_loopback(urlsplit(f"//{host}").hostname)):
+    origin = request.headers.get("origin", f"//{host}")
+    # The server's end too: the caller's is what X-Forwarded-For says, which a page may set.
+    ends = (request.scope.get("client"), request.scope.get("server"))
+    is_local = any(end is not None and _is_loopback(end[0]) for end in ends)
+    if origin.partition("//")[2] != host or (is_local and not _is_loopback(_host_name(host))):
         raise ForeignSite(f"a page of {origin} may not use this service; only its own pages at {host} may")
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # an open bracket
+        return None
 
 
 def _is_loopback(host: str | None) -> bool:

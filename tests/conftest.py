@@ -161,7 +161,7 @@ def start_results(
         app = create_app(ResultsSettings(**(defaults | changes)))
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://results") as client,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
         ):
             yield ResultsUnderTest(client, app, mongo_client[mongo_database])
 

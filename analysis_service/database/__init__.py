@@ -1,9 +1,10 @@
 """The SQL store behind one protocol: MySQL (or anything that speaks its protocol) and SQLite."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from itertools import islice
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pypika.queries import QueryBuilder
 from pypika.queries import Table as PypikaTable
@@ -30,6 +31,19 @@ class Session(Protocol):
 
     async def columns(self, table: str) -> list[str]:
         """The names of a table's columns; none if there is no such table."""
+
+
+MAX_PARAMETERS = 10_000
+"""Values that one statement is given at most; SQLite may have been built to take no more than 32,766."""
+
+_T = TypeVar("_T")
+
+
+def in_batches(values: Iterable[_T]) -> Iterator[list[_T]]:
+    """`values`, as many at a time as one statement takes."""
+    rest = iter(values)
+    while batch := list(islice(rest, MAX_PARAMETERS)):
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

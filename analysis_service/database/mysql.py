@@ -29,7 +29,11 @@ _UNAVAILABLE = {
     1927,  # MariaDB: connection was killed
 }
 
-_REFUSED = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.BAD_DB_ERROR}
+_REFUSED = {
+    *(ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.BAD_DB_ERROR),
+    *(ER.HOST_NOT_PRIVILEGED, ER.HOST_IS_BLOCKED),
+    *(1698, 1820, 3118, 4151),  # MariaDB's socket login, an expired password, an account locked (MySQL, MariaDB)
+}
 """The server answers, but not to this user; somebody may be about to make the database, so it is tried again."""
 
 # The strict mode refuses what MySQL would otherwise cut or change silently.

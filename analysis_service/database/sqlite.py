@@ -123,11 +123,16 @@ class SqliteSession:
         """The rows of a SELECT."""
         sql, parameters = SQLITE.render(query)
         timer = self._interrupt_later()
+        reading = asyncio.ensure_future(self._connection.execute_fetchall(sql, parameters))
         try:
             with _as_problems():
-                return [tuple(row) for row in await self._connection.execute_fetchall(sql, parameters)]
+                return [tuple(row) for row in await asyncio.shield(reading)]
         except asyncio.CancelledError:
-            await self._connection.interrupt()  # nobody waits for it: its thread is wanted for the next
+            # Nobody waits for it: its thread is wanted for the next. What has not begun cannot be interrupted yet.
+            while not reading.done():
+                await self._connection.interrupt()
+                await asyncio.wait([reading], timeout=0.01)
+            reading.exception()
             raise
         finally:
             if timer is not None:

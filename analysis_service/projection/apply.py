@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pypika import Order, Table
 from pypika import functions as fn
 
-from analysis_service.database import Database, Row, Session
+from analysis_service.database import Database, Row, Session, in_batches
 from analysis_service.database.dialect import Dialect
 from analysis_service.projection.answers import answer_columns, pack
 from analysis_service.projection.prepare import AppliedState, PreparedRun
@@ -252,8 +252,10 @@ class Projection:
         tables = BenchmarkTables(run.benchmark)
         sets = {set_number(questions): questions for questions in (asked, *(cell.questions for cell in sums))}
         table = tables.question_sets
-        query = self._database.dialect.query.from_(table).select(table.set_no).where(table.set_no.isin(list(sets)))
-        known = {number for (number,) in await session.fetch(query)}
+        query = self._database.dialect.query.from_(table).select(table.set_no)
+        known: set[int] = set()
+        for some in in_batches(sets):
+            known |= {number for (number,) in await session.fetch(query.where(table.set_no.isin(some)))}
         rows = [(number, set_members(questions)) for number, questions in sets.items() if number not in known]
         await session.insert(table, ["set_no", "members"], rows)
         await session.insert(

@@ -52,11 +52,13 @@ async def follow_feed(
 ) -> None:
     """Bring results up to date with the registry, then apply the feed as it comes. Returns only by cancellation."""
     pause_s = FIRST_PAUSE_S
-    reapplied = False
+    started = reapplied = False
     while True:
         try:
-            if not reapplied:
+            if not started:
                 await projection.take_over()
+                started = True  # once: to take over again would be to take turns with whoever started later
+            if not reapplied:
                 await _reapply_outdated(feed, projection, registry, progress)
                 reapplied = True
             await _apply_next(feed, projection, registry, progress, wait_s=wait_s)

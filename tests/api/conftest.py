@@ -87,7 +87,7 @@ async def run_stack(mongo_url: str, mongo_database: str, sqlite: Path, **changes
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(base_url=results_url) as results,
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://analysis") as analysis,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as analysis,
         ):
             yield Stack(results, analysis, app)
 

@@ -200,7 +200,7 @@ async def test_keys_and_scopes(tmp_path: Path) -> None:
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://analysis") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/docs")).status_code == 200

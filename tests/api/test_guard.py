@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.conftest import ResultsUnderTest
 
@@ -42,6 +43,27 @@ async def test_pages_of_other_sites(
     assert bool(results.stored()) is passes
     if not passes:
         assert response.json()["type"] == "urn:scorehouse:problem:foreign-site"
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "passes"),
+    [
+        ("127.0.0.1:8000", {}, True),
+        ("evil.example:8000", {}, False),  # a page may read its own site without an Origin
+        ("evil.example:8000", {"X-Forwarded-For": "192.0.2.7"}, False),
+        ("[::1", {}, False),
+        ("127.0.0.1:8000", {"Origin": "http://[::1"}, False),
+    ],
+)
+async def test_names_that_were_made_to_point_here(
+    results: ResultsUnderTest, host: str, headers: dict[str, str], passes: bool
+) -> None:
+    app: Any = results.app
+    served: Any = ProxyHeadersMiddleware(app, trusted_hosts="127.0.0.1")  # as uvicorn does of itself
+    transport = httpx.ASGITransport(served, client=("127.0.0.1", 50_000))
+    async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
+        response = await client.get("/raw_input", headers={"Host": host, **headers})
+    assert response.status_code == (200 if passes else 403), response.text
 
 
 async def test_the_documentation_says_that_keys_are_asked_for(results: ResultsUnderTest) -> None:

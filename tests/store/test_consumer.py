@@ -32,6 +32,7 @@ class FakeResults:
     entries: list[dict[str, object]] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     away: bool = False
+    asked: int = 0
 
     def add(self, run_id: str, *, kind: str = "result", seq: int | None = None) -> None:
         body = document([make_answer("q1", 1.0)], run_id=run_id)
@@ -42,6 +43,7 @@ class FakeResults:
         self.entries.append({"seq": seq, "kind": kind, "result_name": name, "sha256": "0", "href": href})
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
         if self.away:
             raise httpx.ConnectError("refused")
         if request.url.path == "/feed":
@@ -170,6 +172,21 @@ async def test_an_instance_whose_registry_is_not_the_newest_says_so(fake: FakeRe
         await Projection(database, REGISTRY.hash).take_over()
         await reached(lambda: progress.position == 1)
         await reached(lambda: progress.stopped is None)
+
+
+async def test_the_registry_is_taken_over_once_however_often_the_start_fails(fake: FakeResults, tmp_path: Path) -> None:
+    fake.add("r1")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 1)
+    async with open_sqlite(tmp_path / "a") as database, database.transaction() as session:
+        await session.execute(database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "former"))
+    fake.away = True  # the start cannot finish: what is outdated cannot be fetched
+    async with following(tmp_path / "a") as progress, open_sqlite(tmp_path / "a") as database:
+        await reached(lambda: fake.asked > 3)
+        await Projection(database, "newer").take_over()
+        fake.away = False
+        await reached(lambda: progress.stopped)
+        assert "registry was started later" in str(progress.stopped)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def resolve(**request: Any) -> ResolvedAnalysis:
     return resolve_analysis(asked, spec, REGISTRY, STORED, max_rows=10)
 
 
+MANY = [str(number) for number in range(4000)]
+
 FAULTS = [
+    ({"level1_values": MANY, "filters": {"subject": MANY, "error_type": MANY}}, "filters", "10,000 values together"),
     ({"level1": "subjct"}, "level1", "did you mean 'subject'?"),
     ({"level1": "f_subject"}, "level1", "no field of mmlu-redux"),
     ({"level2": "year"}, "level2", "no field of mmlu-redux 'year'"),
