@@ -90,8 +90,7 @@ def answer_rows(
     """The rows of one benchmark, in the order of their groups."""
     rows = [
         dict(zip(resolved.group_by, key, strict=True))
-        | {"n": 0, "n_questions": len(BitMap.union(*(question_sets[number] for number in cell.sets)))}
-        | _means(cell, resolved.spec, policy)
+        | _measures(cell, len(BitMap.union(*(question_sets[number] for number in cell.sets))), resolved.spec, policy)
         for key, cell in cells.items()
     ]
     sorters = [(name, _value_sorter(resolved, name)) for name in resolved.group_by]
@@ -110,14 +109,13 @@ def order_rows(rows: list[dict[str, Any]], resolved: ResolvedAnalysis) -> list[d
     return known + [row for row in rows if row[column] is None]
 
 
-def _means(cell: Cell, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, Any]:
+def _measures(cell: Cell, n_questions: int, spec: BenchmarkSpec, policy: ErrorPolicy) -> dict[str, Any]:
     n, total = int(cell["n_scored"]), cell["score_sum"]
     failed = int(cell["n_refused"] + cell["n_truncated"] + cell["n_error"])
-    measures: dict[str, Any] = {"n": n, "mean": total / n if n else None}
     if policy is ErrorPolicy.WRONG:
-        n += failed
-        measures = {"n": n, "mean": (total + failed * spec.score_min) / n if n else None}
-    elif policy is ErrorPolicy.BOUNDS:
+        n, total = n + failed, total + failed * spec.score_min
+    measures: dict[str, Any] = {"n": n, "n_questions": n_questions, "mean": total / n if n else None}
+    if policy is ErrorPolicy.BOUNDS:
         unknown = failed + int(cell["n_unscored"])
         asked = n + unknown
         measures["mean_low"] = (total + unknown * spec.score_min) / asked if asked else None

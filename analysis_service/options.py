@@ -12,7 +12,7 @@ from analysis_service.cells import value_sorter
 from analysis_service.database import Row
 from analysis_service.queries.group_by import GroupByPlan, RunKey, combinations_query
 from analysis_service.reader import Reader
-from analysis_service.resolve import apply_filters, check_levels, run_value
+from analysis_service.resolve import apply_filters, check_levels, level_filters, run_value
 from analysis_service.runs import fetch_runs, with_questions
 from shared.analysis import (
     FieldOptions,
@@ -32,15 +32,8 @@ async def fetch_options(reader: Reader, benchmark: str, request: OptionsRequest)
     spec = benchmark_in_path(reader.registry, benchmark)
     faults: list[Fault] = []
     levels = check_levels(spec, [request.level1, request.level2], faults)
-    filters: list[tuple[str, str, Sequence[Value]]] = []
-    for place, level, values in (
-        ("level1_values", request.level1, request.level1_values),
-        ("level2_values", request.level2, request.level2_values),
-    ):
-        if values is not None and level is None:
-            faults.append(Fault(place=place, detail="needs its level"))
-        elif values is not None and level is not None:
-            filters.append((place, level, values))
+    values = (request.level1_values, request.level2_values)
+    filters = list(level_filters((request.level1, request.level2), values, faults))
     remaining = [field for field in spec.fields if field.name not in levels]
     remaining.sort(key=lambda field: field.parent not in levels)
     options, data_version = await _count(reader, spec, remaining, filters, faults, levels)

@@ -1,6 +1,6 @@
 """Turns an analysis request into a plan over the registry and the stored runs, or says what is wrong with it. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis_service.queries.group_by import GroupByPlan, RunKey
@@ -77,7 +77,7 @@ def resolve_analysis(
     faults: list[Fault] = []
     levels = check_levels(spec, [request.level1, request.level2, request.level3], faults)
     level_values = (request.level1_values, request.level2_values, request.level3_values)
-    filters = list(_level_filters((request.level1, request.level2, request.level3), level_values, faults))
+    filters = list(level_filters((request.level1, request.level2, request.level3), level_values, faults))
     filters += [(f"filters.{name}", name, values) for name, values in request.filters.items()]
     by_model = request.by_model
     if by_model is None:
@@ -123,9 +123,10 @@ def check_levels(spec: BenchmarkSpec, names: Sequence[str | None], faults: list[
     return tuple(levels)
 
 
-def _level_filters(
+def level_filters(
     names: Sequence[str | None], values: Sequence[Sequence[Value] | None], faults: list[Fault]
-) -> Iterable[tuple[str, str, Sequence[Value]]]:
+) -> Iterator[tuple[str, str, Sequence[Value]]]:
+    """(Place, level, the values to keep) of the levels that keep some; values without their level are a fault."""
     for number, (name, kept) in enumerate(zip(names, values, strict=True), start=1):
         if kept is None:
             continue

@@ -60,7 +60,7 @@ async def fetch_runs(
     session: Session, dialect: Dialect, registry: Registry, benchmarks: Sequence[str] | None = None
 ) -> list[Run]:
     """Every valid run, of these benchmarks or of all that are registered, oldest first."""
-    query = dialect.query.from_(RUNS).select(*(RUNS.field(column) for column in _COLUMNS)).orderby(RUNS.run_no)
+    query = dialect.query.from_(RUNS).select(*(RUNS.field(column) for column in _COLUMNS))
     if benchmarks is not None:
         query = query.where(RUNS.benchmark.isin(list(benchmarks)))
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in await session.fetch(query)]

@@ -40,6 +40,20 @@ class AppliedResult:
     href: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Summed:
+    """What a run's answers come to."""
+
+    packed: bytes
+    cells: Sequence[CombinationSums]
+    asked: NDArray[np.int32]
+    """Distinct question numbers of the whole run, ascending."""
+    set_no: int
+    """The number of that set."""
+    n_scored: int
+    score_sum: float
+
+
 class Superseded(Exception):
     """Another instance, with another registry, was started later; results are for it to apply."""
 
@@ -192,16 +206,14 @@ class Projection:
     async def _insert_run(
         self, session: Session, run: PreparedRun, spec: BenchmarkSpec, *, seq: int, run_no: int
     ) -> None:
-        set_no = None
-        sums: list[CombinationSums] = []
+        set_no, n_scored, score_sum = None, 0, 0.0
         if run.questions:
             question_no = await self._number_questions(session, run)
             combination = await self._number_combinations(session, run, spec)
-            columns = await asyncio.to_thread(answer_columns, run.questions, question_no, combination)
-            sums = await asyncio.to_thread(sum_by_combination, columns)
-            await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, await asyncio.to_thread(pack, columns))])
-            set_no = await self._insert_sums(session, run, run_no, sums, np.unique(question_no))
-        total = {name: sum(cell.values[index] for cell in sums) for index, name in enumerate(SUM_COLUMNS)}
+            summed = await asyncio.to_thread(_sum_up, run, question_no, combination)
+            await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, summed.packed)])
+            await self._insert_sums(session, run, run_no, summed)
+            set_no, n_scored, score_sum = summed.set_no, summed.n_scored, summed.score_sum
         await session.insert(
             RUNS,
             [
@@ -212,7 +224,7 @@ class Projection:
                 (
                     *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
                     *(run.timestamp, run.time_key, seq, set_no, len({q.question_id for q in run.questions})),
-                    *(len(run.questions), total["n_scored"], total["score_sum"], run.stated_score),
+                    *(len(run.questions), n_scored, score_sum, run.stated_score),
                 )
             ],
         )
@@ -229,28 +241,18 @@ class Projection:
         return np.array(numbers, dtype=np.int32)
 
     async def _number_combinations(self, session: Session, run: PreparedRun, spec: BenchmarkSpec) -> NDArray[np.int32]:
-        names = [item.name for item in spec.fields]
-        columns = [field_column(name) for name in names]
+        columns = [field_column(field.name) for field in spec.fields]
         numbering = self._numbering(run.benchmark, BenchmarkTables(run.benchmark).combinations, "combination", *columns)
         await numbering.refresh(session, self._database.dialect)
-        told = (
-            tuple(
-                None if (value := question.metadata.get(item.name)) is None else item.type.stored(value)
-                for item in spec.fields
-            )
-            for question in run.questions
-        )
-        numbers, new = numbering.number_all(told)
+        numbers, new = numbering.number_all(run.combinations)
         rows = [(number, *values) for values, number in new.items()]
         await session.insert(numbering.table, ["combination", *columns], rows)
         return np.array(numbers, dtype=np.int32)
 
-    async def _insert_sums(
-        self, session: Session, run: PreparedRun, run_no: int, sums: Sequence[CombinationSums], asked: NDArray[np.int32]
-    ) -> int:
-        """Insert the sums with their question sets; returns the number of the whole run's set."""
+    async def _insert_sums(self, session: Session, run: PreparedRun, run_no: int, summed: _Summed) -> None:
+        """Insert the sums, and those of their question sets that are not there yet."""
         tables = BenchmarkTables(run.benchmark)
-        sets = {set_number(questions): questions for questions in (asked, *(cell.questions for cell in sums))}
+        sets = {summed.set_no: summed.asked} | {cell.set_no: cell.questions for cell in summed.cells}
         table = tables.question_sets
         query = self._database.dialect.query.from_(table).select(table.set_no)
         known: set[int] = set()
@@ -261,9 +263,24 @@ class Projection:
         await session.insert(
             tables.sums,
             ["run_no", "combination", "set_no", *SUM_COLUMNS],
-            [(run_no, cell.combination, set_number(cell.questions), *cell.values) for cell in sums],
+            [(run_no, cell.combination, cell.set_no, *cell.values) for cell in summed.cells],
         )
-        return set_number(asked)
 
     def _numbering(self, benchmark: str, table: Table, number: str, *keys: str) -> Numbering:
         return self._numberings.setdefault((benchmark, number), Numbering(table, number, keys))
+
+
+def _sum_up(run: PreparedRun, question_no: NDArray[np.int32], combination: NDArray[np.int32]) -> _Summed:
+    """All the computing for one run, in one go, off the event loop."""
+    columns = answer_columns(run.questions, question_no, combination)
+    cells = sum_by_combination(columns)
+    asked = np.unique(question_no)
+    n_scored, score_sum = SUM_COLUMNS.index("n_scored"), SUM_COLUMNS.index("score_sum")
+    return _Summed(
+        packed=pack(columns),
+        cells=cells,
+        asked=asked,
+        set_no=set_number(asked),
+        n_scored=int(sum(cell.values[n_scored] for cell in cells)),
+        score_sum=sum(cell.values[score_sum] for cell in cells),
+    )

@@ -58,6 +58,8 @@ class PreparedRun:
     """The benchmark's fingerprint that this was decided by; empty where it is not registered."""
     spec: BenchmarkSpec | None
     questions: tuple[Question, ...]
+    combinations: tuple[tuple[str | int | float | None, ...], ...]
+    """Of each question, the values of the benchmark's fields as the SQL store keeps them."""
     stated_score: float | None
 
 
@@ -97,5 +99,13 @@ def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
         registry_hash=spec.fingerprint if spec else "",
         spec=spec,
         questions=questions,
+        combinations=tuple(_combination(question, spec) for question in questions) if spec else (),
         stated_score=stated,
+    )
+
+
+def _combination(question: Question, spec: BenchmarkSpec) -> tuple[str | int | float | None, ...]:
+    return tuple(
+        None if (value := question.metadata.get(field.name)) is None else field.type.stored(value)
+        for field in spec.fields
     )

@@ -19,6 +19,8 @@ class CombinationSums:
     combination: int
     questions: NDArray[np.int32]
     """Distinct question numbers, ascending."""
+    set_no: int
+    """The number of that set."""
     values: tuple[int | float, ...]
 
 
@@ -51,14 +53,12 @@ def sum_by_combination(columns: AnswerColumns) -> list[CombinationSums]:
     table = [sums[name].tolist() for name in SUM_COLUMNS]
     pairs = np.unique(np.stack([cell, columns.question_no.astype(np.int64)]), axis=1)
     bounds = np.searchsorted(pairs[0], np.arange(size + 1))
-    return [
-        CombinationSums(
-            combination=int(combinations[row]),
-            questions=pairs[1, bounds[row] : bounds[row + 1]].astype(np.int32),
-            values=tuple(column[row] for column in table),
-        )
-        for row in range(size)
-    ]
+    cells = []
+    for row in range(size):
+        questions = pairs[1, bounds[row] : bounds[row + 1]].astype(np.int32)
+        sums_here = tuple(column[row] for column in table)
+        cells.append(CombinationSums(int(combinations[row]), questions, set_number(questions), sums_here))
+    return cells
 
 
 def set_number(questions: NDArray[np.int32]) -> int:

@@ -47,11 +47,16 @@ async def test_waiting_requests_get_connections_as_they_come_back(open_store: Op
         assert database.pool_state().in_use == 0
 
 
-async def slow_query(database: Database) -> None:
-    """Counts a billion rows and more."""
+async def fill(database: Database) -> None:
+    """Rows enough for `slow_query`."""
+    await prepare_schema(database, NO_REGISTRY)
     rows = [(number, 0, 0, "") for number in range(2, 3000)]
     async with database.transaction() as session:
         await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], rows)
+
+
+async def slow_query(database: Database) -> None:
+    """Combines these rows a billion times and more."""
     tables = [FEED_STATE.as_(name) for name in "abcd"]
     query = database.dialect.query.from_(tables[0])
     for table in tables[1:]:
@@ -64,7 +69,7 @@ async def slow_query(database: Database) -> None:
 
 async def test_a_slow_read_ends_at_its_time_limit(open_store: OpenStore) -> None:
     async with open_store(size=1, query_timeout_s=0.3) as database:
-        await prepare_schema(database, NO_REGISTRY)
+        await fill(database)
         began = time.monotonic()
         with pytest.raises(TimeLimit):
             await slow_query(database)
@@ -74,11 +79,10 @@ async def test_a_slow_read_ends_at_its_time_limit(open_store: OpenStore) -> None
 
 async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore) -> None:
     async with open_store(size=1, query_timeout_s=3, acquire_timeout_s=10) as database:
-        await prepare_schema(database, NO_REGISTRY)
+        await fill(database)
         task = asyncio.create_task(slow_query(database))
         while not (database.pool_state().in_use or task.done()):
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
