@@ -14,7 +14,7 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean machine mariadb
+.PHONY: help setup demo test check format bench faults lock clean machine mariadb
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,8 +37,14 @@ format: setup ## puts the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measures push and group-by on embedded stores
-	$(BIN)/python tests/bench/first_answers.py $(ARGS)
+bench: setup ## measures pushing, reading and group-bys; ARGS=--write puts the tables into docs/performance.md
+	$(BIN)/python -m tests.bench.run $(ARGS)
+
+# ARGS are the kill loop's: --seed 7, --standalone, --folder DIR to keep everything.
+KILLS ?= 200
+faults: setup mariadb ## kills services, stores and clients KILLS times, then fills disks and fuzzes both APIs
+	$(BIN)/python -m tests.faults.kill_loop --kills $(KILLS) $(ARGS)
+	FAULT_EXAMPLES=200 $(BIN)/pytest tests/faults --deselect tests/faults/test_kill_loop.py --timeout 1800
 
 # Versions stay as they are where they still fit; ARGS=--upgrade takes the newest.
 # Neither an index nor a folder is recorded, so a lock installs from whatever index pip is set up with.

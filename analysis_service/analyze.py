@@ -83,7 +83,10 @@ def _warnings(
     unregistered = sorted({run.model for run in runs if not run.registered})
     if unregistered:
         yield f"not in the model registry: {_some(unregistered)}"
-    partial = sorted({run.result_name for run in runs if run.info.partial})
+    live = sorted({run.result_name for run in runs if run.live})
+    if live:
+        yield f"still going on: {_some(live)}"
+    partial = sorted({run.result_name for run in runs if run.info.partial and not run.live})
     if partial:
         yield f"under 95 % of the benchmark's questions: {_some(partial)}"
     wanted: tuple[tuple[str, str | None, Sequence[Value] | None], ...] = (

@@ -13,7 +13,8 @@ from analysis_service.projection.apply import Projection
 from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import open_feed
 from analysis_service.reader import Reader
-from analysis_service.routes import analysis, benchmarks, health
+from analysis_service.reconcile import Reconciler
+from analysis_service.routes import analysis, benchmarks, health, reconciliation
 from analysis_service.schema import prepare_schema
 from analysis_service.settings import AnalysisSettings
 from shared.process import keep_trying, on_stop_signal
@@ -42,7 +43,7 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
         They go the other way round: the consumer's transaction is ended or rolled back before the pool under it closes.
         """
         stopping = asyncio.Event()
-        async with AsyncExitStack() as stack:
+        async with settings.rate_limits() as app.state.rate_limits, AsyncExitStack() as stack:
 
             async def start() -> Database:
                 async with AsyncExitStack() as opening:
@@ -57,7 +58,9 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
                 )
             app.state.reader = Reader(database, registry, settings.max_groups)
             app.state.progress = Progress()
-            await stack.enter_async_context(_following(settings, database, registry, app.state.progress))
+            app.state.reconciler = await stack.enter_async_context(
+                _following(settings, database, registry, app.state.progress)
+            )
             yield
 
     app = build_app(
@@ -65,11 +68,12 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         lifespan=lifespan,
-        max_body_bytes=settings.max_body_bytes,
+        body_limits=settings.body_limits(settings.max_body_bytes),
     )
     registry = load_registry(settings.scorehouse_registry_dir)
     app.state.keys = settings.key_ring()
     app.include_router(health.router)
+    app.include_router(reconciliation.router)
     for router in (analysis.router, benchmarks.router):
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
@@ -79,18 +83,23 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _following(
     settings: AnalysisSettings, database: Database, registry: Registry, progress: Progress
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Reconciler]:
     key = settings.results_api_key.get_secret_value() if settings.results_api_key else None
     async with open_feed(settings.results_url, key) as feed:
-        consumer = asyncio.create_task(
-            follow_feed(feed, Projection(database, registry.hash), registry, progress, wait_s=settings.feed_wait_s)
-        )
+        projection = Projection(database, registry.hash)
+        reconciler = Reconciler(database, projection, feed, registry)
+        tasks = [
+            asyncio.create_task(follow_feed(feed, projection, registry, progress, wait_s=settings.feed_wait_s)),
+            asyncio.create_task(reconciler.compare_at_start(progress)),
+        ]
         try:
-            yield
+            yield reconciler
         finally:
-            consumer.cancel()
-            with suppress(asyncio.CancelledError):
-                await consumer
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 def _store_name(settings: AnalysisSettings) -> str:

@@ -1,6 +1,6 @@
 """What a benchmark can be grouped by: its fields' values, each with the number of distinct questions that have it.
 
-Counted over the runs that are valid now, from question sets, so they agree with every group-by.
+Counted over the runs that are valid and finished now, from question sets, so they agree with every group-by.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from analysis_service.database import Row
 from analysis_service.queries.group_by import GroupByPlan, RunKey, combinations_query
 from analysis_service.reader import Reader
 from analysis_service.resolve import apply_filters, check_levels, level_filters, run_value
-from analysis_service.runs import fetch_runs, with_questions
+from analysis_service.runs import fetch_runs, finished_runs, with_questions
 from shared.analysis import (
     FieldOptions,
     MetadataAnswer,
@@ -81,7 +81,7 @@ async def _count(
 ) -> tuple[list[FieldOptions], str]:
     async with reader.snapshot() as (session, data_version):
         runs = with_questions(await fetch_runs(session, reader.dialect, reader.registry, [spec.name]))
-        chosen, field_filters = apply_filters(spec, reader.registry, filters, runs, runs, faults)
+        chosen, field_filters = apply_filters(spec, reader.registry, filters, finished_runs(runs), runs, faults)
         if faults:
             raise invalid(*faults)
         # As a group-by by these levels does: what has no value for one of them is left out.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis_service.queries.group_by import GroupByPlan, RunKey
-from analysis_service.runs import Run, latest_runs, with_questions
+from analysis_service.runs import Run, finished_runs, latest_runs, with_questions
 from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
 from shared.names import FACTS, LEVELS_BESIDE_FIELDS
 from shared.problems import Fault, invalid, unknown_value
@@ -83,7 +83,7 @@ def resolve_analysis(
     if by_model is None:
         by_model = not {"model", "run"} & set(levels)
     group_by = (("model",) if by_model and "model" not in levels else ()) + levels
-    chosen = _choose_runs(request.runs, runs, faults)
+    chosen = _choose_runs(request, runs, faults)
     if request.models is not None:
         filters.append(("models", "model", list(request.models)))
     chosen, field_filters = apply_filters(spec, registry, filters, chosen, runs, faults)
@@ -234,11 +234,13 @@ def _check_not_empty(place: str, values: Sequence[Value], faults: list[Fault]) -
         faults.append(Fault(place=place, detail="must name at least one value; leave it out to keep all"))
 
 
-def _choose_runs(choice: RunChoice, runs: Sequence[Run], faults: list[Fault]) -> list[Run]:
+def _choose_runs(request: AnalysisRequest, runs: Sequence[Run], faults: list[Fault]) -> list[Run]:
+    choice: RunChoice = request.runs
+    unnamed = runs if request.live else finished_runs(runs)
     if choice == "latest":
-        return latest_runs(runs)
+        return latest_runs(unnamed)
     if choice == "all":
-        return with_questions(runs)
+        return with_questions(unnamed)
     by_name: Mapping[str, Run] = {run.result_name: run for run in runs}
     chosen: dict[int, Run] = {}
     for index, name in enumerate(choice):

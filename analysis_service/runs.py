@@ -36,6 +36,8 @@ class Run:
     score_sum: float
     stated_score: float | None
     coverage: float
+    live: bool
+    """Whether it is still going on: a live run's questions so far."""
 
     @property
     def info(self) -> RunInfo:
@@ -47,32 +49,35 @@ class Run:
             timestamp=self.timestamp,
             coverage=round(self.coverage, 6),
             partial=self.coverage < FULL_COVERAGE,
+            live=self.live,
         )
 
 
 _COLUMNS = (
     "run_no", "result_name", "benchmark", "model_id", "timestamp", "time_key", "seq", "set_no",
-    "n_questions", "n_answers", "n_scored", "score_sum", "stated_score",
+    "n_questions", "n_answers", "n_scored", "score_sum", "stated_score", "live",
 )  # fmt: skip
 
 
 async def fetch_runs(
     session: Session, dialect: Dialect, registry: Registry, benchmarks: Sequence[str] | None = None
 ) -> list[Run]:
-    """Every valid run, of these benchmarks or of all that are registered, oldest first."""
+    """Every valid run, live ones too, of these benchmarks or of all that are registered, oldest first."""
     query = dialect.query.from_(RUNS).select(*(RUNS.field(column) for column in _COLUMNS))
     if benchmarks is not None:
         query = query.where(RUNS.benchmark.isin(list(benchmarks)))
     rows = [dict(zip(_COLUMNS, row, strict=True)) for row in await session.fetch(query)]
-    rows = [row for row in rows if row["benchmark"] in registry.benchmarks]
+    rows = [row | {"live": bool(row["live"])} for row in rows if row["benchmark"] in registry.benchmarks]
     most: dict[str, int] = {}
     for row in rows:
+        if row["live"]:
+            continue
         most[row["benchmark"]] = max(most.get(row["benchmark"], 0), row["n_questions"])
     runs = []
     for row in rows:
         facts = registry.model(row["model_id"])
         # A benchmark that states no number of questions is as large as the fullest run of it.
-        whole = registry.benchmarks[row["benchmark"]].question_count or most[row["benchmark"]]
+        whole = registry.benchmarks[row["benchmark"]].question_count or most.get(row["benchmark"], 0)
         runs.append(
             Run(
                 **row,
@@ -87,7 +92,10 @@ async def fetch_runs(
 
 
 def latest_runs(runs: Iterable[Run]) -> list[Run]:
-    """One run with questions a (benchmark, model): the newest full one, else the fullest, the newest of equals."""
+    """One run with questions a (benchmark, model): the newest full one, else the fullest, the newest of equals.
+
+    A live run among `runs` counts as full: whoever lets it in wants to see it. `finished_runs` keeps them out.
+    """
     best: dict[tuple[str, str], Run] = {}
     for run in runs:
         if run.n_questions == 0:
@@ -99,8 +107,13 @@ def latest_runs(runs: Iterable[Run]) -> list[Run]:
 
 
 def _rank(run: Run) -> tuple[float, str, int]:
-    full = run.coverage >= FULL_COVERAGE
+    full = run.live or run.coverage >= FULL_COVERAGE
     return (1.0 if full else run.coverage, run.time_key, run.seq)
+
+
+def finished_runs(runs: Sequence[Run]) -> list[Run]:
+    """The runs that are not going on any more."""
+    return [run for run in runs if not run.live]
 
 
 def with_questions(runs: Sequence[Run]) -> list[Run]:

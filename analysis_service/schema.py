@@ -34,6 +34,8 @@ class _Table:
     key: Sequence[str]
     unique: Sequence[str] = ()
     nullable: Collection[str] = ()
+    indexed: Sequence[str] = ()
+    """Columns that have an index each."""
 
 
 async def prepare_schema(database: Database, registry: Registry) -> None:
@@ -48,6 +50,8 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
     async with database.alone("schema") as session:
         for table in _global_tables(dialect):
             await _create(session, dialect, table)
+            await _add_columns(session, dialect, table)
+            await _index(session, dialect, table)
         if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
             await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], [(1, 0, 0, "")])
         recorded = await _recorded_types(session, dialect)
@@ -130,6 +134,7 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
         ],
         ["result_name"],
         nullable={"reason"},
+        indexed=["seq"],  # in step with which the feed is compared
     )
     yield _Table(
         "runs",
@@ -149,6 +154,7 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("n_scored", "INT"),
             ("score_sum", dialect.real),
             ("stated_score", dialect.real),
+            ("live", "SMALLINT DEFAULT 0"),
         ],
         ["run_no"],
         unique=["result_name"],
@@ -219,6 +225,24 @@ async def _create(session: Session, dialect: Dialect, table: _Table) -> None:
     if table.unique:
         query = query.unique(*table.unique)
     await session.define(f"{query.get_sql()} {dialect.table_options}".rstrip())
+
+
+async def _add_columns(session: Session, dialect: Dialect, table: _Table) -> None:
+    """Add what an earlier version did not make the table with."""
+    known = await session.columns(table.name)
+    for name, kind in table.columns:
+        if name not in known:
+            null = "NULL" if name in table.nullable else "NOT NULL"
+            await session.define(_alter(dialect, table.name, f"ADD COLUMN {_quoted(dialect, name)} {kind} {null}"))
+
+
+async def _index(session: Session, dialect: Dialect, table: _Table) -> None:
+    known = await session.indexes(table.name)
+    for column in table.indexed:
+        name = f"{table.name}_{column}"
+        if name not in known:
+            place = f"{_quoted(dialect, table.name)} ({_quoted(dialect, column)})"
+            await session.define(f"CREATE INDEX {_quoted(dialect, name)} ON {place}")
 
 
 def _alter(dialect: Dialect, table: str, change: str) -> str:

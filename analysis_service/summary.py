@@ -9,7 +9,7 @@ from pyroaring import BitMap
 from analysis_service.projection.prepare import AppliedState
 from analysis_service.queries.tables import APPLIED
 from analysis_service.reader import Reader
-from analysis_service.runs import Run, fetch_runs, latest_runs, with_questions
+from analysis_service.runs import Run, fetch_runs, finished_runs, latest_runs, with_questions
 from shared.analysis import BenchmarkSummary, ModelMean, SummaryAnswer
 
 
@@ -24,7 +24,7 @@ async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
             by_benchmark[run.benchmark].append(run)
         questions = {}
         for benchmark, its_runs in by_benchmark.items():
-            numbers = {run.set_no for run in its_runs if run.set_no is not None}
+            numbers = {run.set_no for run in finished_runs(its_runs) if run.set_no is not None}
             sets = await reader.question_sets.fetch(session, reader.dialect, benchmark, numbers)
             questions[benchmark] = len(BitMap.union(*sets.values())) if sets else 0
     states = Counter({(benchmark, state): int(count) for benchmark, state, count in rows})
@@ -49,7 +49,8 @@ async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
 def _summarize(
     benchmark: str, runs: Sequence[Run], *, title: str, registered: bool, questions: int, parked: int, rejected: int
 ) -> BenchmarkSummary:
-    measured = with_questions(runs)
+    finished = finished_runs(runs)
+    measured = with_questions(finished)
     latest = [run for run in latest_runs(measured) if run.n_scored]
     means = sorted(((run.score_sum / run.n_scored, run.model) for run in latest), key=lambda pair: (-pair[0], pair[1]))
     scored = sum(run.n_scored for run in latest)
@@ -64,7 +65,8 @@ def _summarize(
         mean=sum(run.score_sum for run in latest) / scored if scored else None,
         best_model=ModelMean(model=means[0][1], mean=means[0][0]) if means else None,
         newest_run=measured[-1].info if measured else None,
-        stated_only_runs=len(runs) - len(measured),
+        stated_only_runs=len(finished) - len(measured),
+        live_runs=len(runs) - len(finished),
         parked=parked,
         rejected=rejected,
     )

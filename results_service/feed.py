@@ -15,10 +15,14 @@ from urllib.parse import quote
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
-from results_service.mongo import Document, Mongo
+from results_service.documents import result_name_of
+from results_service.mongo import Document, Mongo, collisions
 from shared.problems import StoreUnavailable
-from shared.results import FeedEntry, FeedKind, ResultKind
+from shared.results import LIVE_KINDS, FeedEntry, FeedKind, ResultKind
 
+HEAD_TRUSTED_S = 1.0
+"""How long the next seq follows from what was written last, without a look. Not for ever: the store may be put back to
+an earlier state while the service runs, and a feed that went on from what is gone would have a gap."""
 POLL_S = 0.15
 """How late a long poll may hear of what another instance of this service entered."""
 
@@ -33,9 +37,18 @@ class Event:
     sha256: str
 
     @classmethod
-    def of_result(cls, result_name: str, sha256: str) -> "Event":
-        """A standardized result was stored."""
-        return cls(f"result:{result_name}", FeedKind.RESULT, result_name, sha256)
+    def of_result(cls, result_name: str, sha256: str, *, finished: bool = False) -> "Event":
+        """A standardized result was stored, pushed whole or `finished` by its live run: once, one or the other."""
+        kind = FeedKind.FINISHED if finished else FeedKind.RESULT
+        return cls(f"result:{result_name}", kind, result_name, sha256)
+
+
+def events_of(envelope: Document) -> list[Event]:
+    """Everything that happened to a stored result, in order."""
+    name, sha256 = result_name_of(envelope["_id"]), envelope["sha256"]
+    stored = Event.of_result(name, sha256, finished="live_run" in envelope)
+    corrections = (FeedKind(correction["action"]) for correction in envelope.get("history", ()))
+    return [stored, *(Event(f"{kind}:{name}:{n}", kind, name, sha256) for n, kind in enumerate(corrections, start=1))]
 
 
 @dataclass(slots=True)
@@ -58,6 +71,8 @@ class Feed:
         self._open = _Batch()
         self._grown = asyncio.Condition()
         self._seen_head = 0
+        self._written_head: tuple[int, float] | None = None
+        """The greatest seq that this instance wrote, and when by the event loop's clock."""
         self._closed = False
 
     async def prepare(self) -> None:
@@ -70,6 +85,8 @@ class Feed:
 
         Whoever comes while a write is under way shares the next one: first in turn writes for the whole batch.
         """
+        if not events:
+            return
         batch = self._open
         batch.events += events
         async with self._turn:
@@ -90,23 +107,24 @@ class Feed:
 
     async def _write(self, events: Sequence[Event]) -> int:
         """Write in order, from the next free seq on, until all are in; return a seq that was reached."""
-        head = 0
+        loop = asyncio.get_running_loop()
+        trusted, self._written_head = self._written_head, None
+        # A majority had it then, so it is still taken; if another instance has gone on since, we collide.
+        head = trusted[0] if trusted and loop.time() - trusted[1] < HEAD_TRUSTED_S else await self._newest_head()
         while events:
-            head = await self._newest_head()
             documents = [_document(head + step, event) for step, event in enumerate(events, start=1)]
             async with self._mongo.answering():
                 try:
                     await self._entries.insert_many(documents, ordered=True)
                 except BulkWriteError as error:
                     # Written up to the first that collides, on its seq or because the event is in the feed already.
-                    collisions = error.details["writeErrors"]
-                    if not collisions or "keyPattern" not in collisions[0]:
-                        raise
-                    done = int(collisions[0]["index"])
-                    events = events[done + ("event" in collisions[0]["keyPattern"]) :]
+                    first = collisions(error)[0]
+                    events = events[first.index + ("event" in first.keys) :]
                 else:
                     head += len(events)
-                    events = ()
+                    self._written_head = (head, loop.time())
+                    return head
+            head = await self._newest_head()
         return head
 
     async def _newest_head(self) -> int:
@@ -161,11 +179,7 @@ def _document(seq: int, event: Event) -> Document:
 
 
 def _entry(document: Document) -> FeedEntry:
-    name = document["result_name"]
-    return FeedEntry(
-        seq=document["_id"],
-        kind=document["kind"],
-        result_name=name,
-        sha256=document["sha256"],
-        href=f"/{ResultKind.STANDARDIZED}/{quote(name, safe='')}",
-    )
+    name, kind = document["result_name"], document["kind"]
+    segment = quote(name, safe="")
+    href = f"/live_runs/{segment}/questions" if kind in LIVE_KINDS else f"/{ResultKind.STANDARDIZED}/{segment}"
+    return FeedEntry(seq=document["_id"], kind=kind, result_name=name, sha256=document["sha256"], href=href)

@@ -10,9 +10,10 @@ import structlog
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pydantic import SecretStr
 from pymongo import ReadPreference
-from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure
+from pymongo.errors import BulkWriteError, ConfigurationError, ConnectionFailure, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.topology_description import TopologyDescription
+from pymongo.write_concern import WriteConcern
 
 from shared.problems import StoreUnavailable
 from shared.process import StartFailed
@@ -36,6 +37,10 @@ class Mongo:
     def collection(self, name: str) -> Collection:
         """A collection that is read with majority concern."""
         return self.client[self.database][name]
+
+    def hasty(self, name: str) -> Collection:
+        """The same, its writes not waited for by a majority: for what would be done again if it were lost."""
+        return self.client[self.database].get_collection(name, write_concern=WriteConcern(w=1, j=False))
 
     def newest(self, name: str) -> Collection:
         """The same, read as the primary has it now: for looking at what a write collided with."""
@@ -67,6 +72,30 @@ class Mongo:
         topology = cast("TopologyDescription", self.client.topology_description)  # a method, Motor's stubs say
         hosts = topology.server_descriptions()
         return "MongoDB at " + ", ".join(sorted(f"{host}:{port}" for host, port in hosts))
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """A document that was not inserted, for a unique key of it is taken."""
+
+    index: int
+    """Among the documents that were to be inserted."""
+    keys: frozenset[str]
+    """The fields of that key."""
+
+
+def collisions(error: BulkWriteError) -> list[Collision]:
+    """What was not inserted; raises `error` itself if anything but taken keys went wrong.
+
+    A write concern that was not met is such a thing: what is in has then perhaps no majority.
+    """
+    faults = error.details["writeErrors"]
+    if error.details["writeConcernErrors"] or any(fault["code"] != _DUPLICATE_KEY for fault in faults):
+        raise error
+    return [Collision(int(fault["index"]), frozenset(fault["keyPattern"])) for fault in faults]
+
+
+_DUPLICATE_KEY = 11000
 
 
 @asynccontextmanager

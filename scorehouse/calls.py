@@ -3,20 +3,40 @@
 Nothing here touches the network, so the blocking and the async client differ in nothing but `await`.
 """
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from scorehouse.documents import Content, FilePart
+from scorehouse.retries import BUSY, Again
 from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
-from shared.problems import ProblemDocument
-from shared.results import ResultKind, ResultPage, ResultsHealth, ResultSummary, StoredAnswer
+from shared.problems import ProblemDocument, validation_faults
+from shared.reconciliation import ReconciliationLine, ReconciliationRequest
+from shared.results import (
+    CorrectionAction,
+    CorrectionAnswer,
+    CorrectionRequest,
+    LiveRun,
+    OpenedLiveRun,
+    PartAnswer,
+    ResultKind,
+    ResultPage,
+    ResultsHealth,
+    ResultSort,
+    ResultState,
+    ResultSummary,
+    StoredAnswer,
+)
+from shared.submission import Envelope
 
 RESULTS_URL = "http://127.0.0.1:8000"
 ANALYSIS_URL = "http://127.0.0.1:8001"
@@ -24,6 +44,7 @@ TIMEOUT = httpx.Timeout(120, connect=10)
 """Seconds; a large result is answered once a majority of the store has written it."""
 
 _T = TypeVar("_T")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Service(StrEnum):
@@ -54,32 +75,22 @@ class ScorehouseError(Exception):
         """The HTTP status of the answer, if there was one."""
         return self.problem.status if self.problem else None
 
+    @property
+    def refused(self) -> bool:
+        """Whether the service judged the document itself: sent again as it is, it fares no better."""
+        return self.status in _REFUSED
+
+    @property
+    def concerns_document(self) -> bool:
+        """Whether the next document may fare better: this one was refused, or the service failed over it."""
+        return self.refused or self.status in (500, 504)
+
+
+_REFUSED = frozenset({400, 409, 413, 415, 422})
+
 
 class UnreachableError(ScorehouseError):
     """There was no answer: nobody listens there, or the connection broke."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """When a request is sent again. Every request of the client may be: a push is idempotent by its name."""
-
-    attempts: int = 5
-    first_wait_s: float = 0.5
-    """Doubles with each attempt; a service's Retry-After goes before it."""
-    longest_wait_s: float = 30
-
-    def wait_s(self, attempt: int, retry_after: str | None = None) -> float | None:
-        """Seconds to wait after the `attempt`-th failure (from 1); None to give up."""
-        if attempt >= self.attempts:
-            return None
-        asked = (
-            float(retry_after) if retry_after and retry_after.isdecimal() else self.first_wait_s * 2 ** (attempt - 1)
-        )
-        return min(asked, self.longest_wait_s)
-
-
-BUSY = frozenset({429, 502, 503})
-"""Statuses that say the same request may well succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,42 +135,71 @@ def _checked(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[_T]):
-    """One request, and how a good answer to it is read."""
+    """One request, how a good answer to it is read, and whether it may be sent again by itself."""
 
     service: Service
     method: str
     path: str
     read: Callable[[bytes], _T]
     params: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: Content | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     also_good: frozenset[int] = frozenset()
     """Error statuses that carry the usual answer."""
+    again: Again = Again.ONCE_ANSWERED
 
     def request(self, client: httpx.Client | httpx.AsyncClient, addresses: Addresses) -> httpx.Request:
         """The request as httpx sends it."""
         headers = dict(addresses.headers)
+        content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None
+        if isinstance(self.body, FilePart):
+            content = self.body.blocks() if isinstance(client, httpx.Client) else _awaited(self.body.blocks())
+            if self.body.length is not None:
+                headers["Content-Length"] = str(self.body.length)
+        else:
+            content = self.body
         if self.body is not None:
             headers["Content-Type"] = "application/json"
         return client.build_request(
             self.method,
             addresses.of(self.service) + self.path,
             params=dict(self.params) or None,
-            content=self.body,
-            headers=headers,
+            content=content,
+            headers={**headers, **self.headers},
         )
 
     def may_retry(self, response: httpx.Response) -> bool:
-        """Whether the answer says to come back later."""
-        return response.status_code in BUSY and response.status_code not in self.also_good
+        """Whether the answer says to come back later.
+
+        A 504 of our own is a query's time limit, which it would run into again; a proxy's says nothing of the kind.
+        """
+        if self.again is Again.NEVER:
+            return False
+        ours = response.headers.get("content-type", "").startswith("application/problem+json")
+        return response.status_code in BUSY or (response.status_code == 504 and not ours)
+
+    def may_resend(self, error: httpx.TransportError, *, answered: bool) -> bool:
+        """Whether to try again after there was no answer; `answered`: there was one to an earlier request."""
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError) or "CERTIFICATE" in str(error):
+            return False  # it will be so every time
+        return self.again is Again.ALWAYS or (self.again is Again.ONCE_ANSWERED and answered)
 
     def answer(self, response: httpx.Response) -> _T:
         """The answer; ScorehouseError carries the problem if it is one."""
         if not response.is_success and response.status_code not in self.also_good:
-            raise _refusal(self, response)
+            raise self.refusal(response)
         try:
             return self.read(response.content)
         except (ValidationError, msgspec.DecodeError):
-            raise ScorehouseError(_not_ours(self, response)) from None
+            raise self.not_ours(response) from None
+
+    def not_ours(self, response: httpx.Response) -> ScorehouseError:
+        """What to tell of an answer that cannot be read."""
+        return ScorehouseError(_not_ours(self, response))
+
+    def refusal(self, response: httpx.Response) -> ScorehouseError:
+        """What to tell of an answer that is a problem."""
+        return _refusal(self, response)
 
     def unreachable(self, error: httpx.TransportError, addresses: Addresses) -> UnreachableError:
         """What to tell when there was no answer, with the next step."""
@@ -203,9 +243,66 @@ def _not_ours(call: Call[_T], response: httpx.Response) -> str:
     )
 
 
-def push(kind: ResultKind, body: bytes) -> Call[StoredAnswer]:
-    """Store one result; `body` is sent as it is."""
-    return Call(Service.RESULTS, "POST", f"/{kind}", StoredAnswer.model_validate_json, body=body)
+async def _awaited(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The same blocks, read on a thread."""
+    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        yield block
+
+
+def push(kind: ResultKind, body: Content) -> Call[StoredAnswer]:
+    """Store one result; `body` is sent as it is. Repeated, it answers 'unchanged'."""
+    return Call(Service.RESULTS, "POST", f"/{kind}", StoredAnswer.model_validate_json, body=body, again=Again.ALWAYS)
+
+
+def push_batch(kind: ResultKind, body: bytes, *, compressed: bool) -> Call[bytes]:
+    """Store several results, one a line of `body`; a line of the answer is a BatchLine."""
+    headers = {"Content-Type": "application/x-ndjson"} | ({"Content-Encoding": "zstd"} if compressed else {})
+    return Call(Service.RESULTS, "POST", f"/{kind}/batch", bytes, body=body, headers=headers, again=Again.ALWAYS)
+
+
+def open_live_run(envelope: Envelope) -> Call[OpenedLiveRun]:
+    """Begin a live run. Repeated with the same words, it answers that it is open."""
+    return _write("/live_runs", OpenedLiveRun, envelope.model_dump_json(exclude_none=True).encode())
+
+
+def push_part(result_name: str, number: int, questions: bytes) -> Call[PartAnswer]:
+    """Store a part of a live run. Repeated, it answers 'unchanged'."""
+    return _write(f"/live_runs/{_segment(result_name)}/parts/{number}", PartAnswer, b'{"questions":%b}' % questions)
+
+
+def finish_live_run(result_name: str, parts: int | None) -> Call[LiveRun]:
+    """Make a live run a result. Repeated, it answers the same."""
+    body = b"{}" if parts is None else b'{"parts":%d}' % parts
+    return _write(f"/live_runs/{_segment(result_name)}/finish", LiveRun, body)
+
+
+def discard_live_run(result_name: str, author: str, reason: str) -> Call[LiveRun]:
+    """Give a live run up. Repeated, it changes nothing."""
+    return _write(f"/live_runs/{_segment(result_name)}/discard", LiveRun, _signed(author, reason))
+
+
+def correct(
+    kind: ResultKind, result_name: str, action: CorrectionAction, author: str, reason: str
+) -> Call[CorrectionAnswer]:
+    """Invalidate or restore a result. Repeated, it answers 'unchanged'."""
+    step = {CorrectionAction.INVALIDATED: "invalidation", CorrectionAction.RESTORED: "restoration"}[action]
+    return _write(f"/{kind}/{_segment(result_name)}/{step}", CorrectionAnswer, _signed(author, reason))
+
+
+def _signed(author: str, reason: str) -> bytes:
+    try:
+        return CorrectionRequest(author=author, reason=reason).model_dump_json().encode()
+    except ValidationError as error:
+        faults = "; ".join(f"{fault.place}: {fault.detail}" for fault in validation_faults(error))
+        raise ScorehouseError(f"author and reason are kept for ever, so they must be sayable: {faults}") from None
+
+
+def _write(path: str, answer: type[_Model], body: bytes) -> Call[_Model]:
+    return Call(Service.RESULTS, "POST", path, answer.model_validate_json, body=body, again=Again.ALWAYS)
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +315,7 @@ class StoredResult:
 
 def get_result(kind: ResultKind, result_name: str) -> Call[StoredResult]:
     """One result."""
-    return Call(Service.RESULTS, "GET", f"/{kind}/{quote(result_name, safe='')}", _read_stored)
+    return Call(Service.RESULTS, "GET", f"/{kind}/{_segment(result_name)}", _read_stored)
 
 
 def _read_stored(body: bytes) -> StoredResult:
@@ -227,15 +324,37 @@ def _read_stored(body: bytes) -> StoredResult:
     return StoredResult(ResultSummary.model_validate_json(msgspec.json.encode(fields)), data)
 
 
-def list_results(kind: ResultKind, filters: Mapping[str, str | None], cursor: str | None) -> Call[ResultPage]:
+class ListFilters(TypedDict, total=False):
+    """Which results a list has, and in which order; what is left out or None narrows nothing."""
+
+    benchmark_name: str | None
+    model_id: str | None
+    source: str | None
+    run_id: str | None
+    tokenizer_id: str | None
+    state: ResultState | None
+    since: datetime | str | None
+    """Timestamps from here on: RFC 3339, or a datetime with a time zone."""
+    until: datetime | str | None
+    """Timestamps before this one."""
+    sort: ResultSort | None
+    """By default the newest timestamp is first."""
+
+
+def list_results(kind: ResultKind, filters: ListFilters, cursor: str | None) -> Call[ResultPage]:
     """A page of a list."""
-    params = {name: value for name, value in {**filters, "cursor": cursor}.items() if value is not None}
+    params = {name: _parameter(value) for name, value in {**filters, "cursor": cursor}.items() if value is not None}
     return Call(Service.RESULTS, "GET", f"/{kind}", ResultPage.model_validate_json, params=params)
+
+
+def _parameter(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def results_health() -> Call[ResultsHealth]:
     """The results service's state, also where it is not well."""
-    return Call(Service.RESULTS, "GET", "/health", ResultsHealth.model_validate_json, also_good=frozenset({503}))
+    read = ResultsHealth.model_validate_json
+    return Call(Service.RESULTS, "GET", "/health", read, also_good=frozenset({503}), again=Again.NEVER)
 
 
 def analyze(request: AnalysisRequest) -> Call[AnalysisAnswer]:
@@ -251,4 +370,12 @@ def summary() -> Call[SummaryAnswer]:
 
 def analysis_health() -> Call[AnalysisHealth]:
     """The analysis service's state, also where it is not well."""
-    return Call(Service.ANALYSIS, "GET", "/health", AnalysisHealth.model_validate_json, also_good=frozenset({503}))
+    read = AnalysisHealth.model_validate_json
+    return Call(Service.ANALYSIS, "GET", "/health", read, also_good=frozenset({503}), again=Again.NEVER)
+
+
+def reconcile(service: Service, *, repair: bool) -> Call[ReconciliationLine]:
+    """Compare the stores as `service` sees them; what is read is one line of the answer. Repeated, it finds less."""
+    body = ReconciliationRequest(repair=repair).model_dump_json().encode()
+    read = ReconciliationLine.model_validate_json
+    return Call(service, "POST", "/reconciliation", read, body=body, again=Again.NEVER)

@@ -1,7 +1,8 @@
 """Finds the documents in files and folders and hands them on one at a time, as the very bytes that stand there.
 
 A `.json` file holds one document or an array of them, `.ndjson` and `.jsonl` hold one a line, `.gz` any of these.
-At most one document and one block of a file are in memory, however large the file is.
+Of a large document only the place is kept; it is read again when it is sent. So memory stays small, however large a
+file or a document is.
 """
 
 import gzip
@@ -15,16 +16,43 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 _BLOCK_BYTES = 1 << 16
+KEPT_BYTES = 4 << 20
+"""Documents up to here are kept in memory until they are sent; of larger ones, only where they stand."""
 _LINES = (".ndjson", ".jsonl")
 EXPECTED = "a .json, .ndjson or .jsonl file, or one of these with .gz"
 
 
 @dataclass(frozen=True, slots=True)
+class FilePart:
+    """A large document: where its bytes stand, unpacked if the file is a `.gz`."""
+
+    file: Path
+    start: int
+    length: int | None = None
+    """None: all to the end of the file."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes, block by block; OSError, EOFError or zlib.error where the file cannot be read any more."""
+        left = self.length
+        with self.file.open("rb") as packed, _unpacked(packed, self.file) as plain:
+            plain.seek(self.start)
+            while left != 0 and (block := plain.read(_BLOCK_BYTES if left is None else min(left, _BLOCK_BYTES))):
+                left = None if left is None else left - len(block)
+                yield block
+        if left:
+            raise OSError(f"{self.file} became shorter while it was read")
+
+
+Content = bytes | FilePart
+"""What is sent: bytes, or where they stand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """One document: where it begins (`runs.ndjson:3`), and its bytes."""
+    """One document: where it begins (`runs.ndjson:3`), and its content."""
 
     place: str
-    body: bytes
+    body: Content
     file_bytes: int
     """How much of the file was read for it, as it lies on the disk; for progress."""
 
@@ -94,13 +122,23 @@ def read_documents(file: Path) -> Iterator[Document | Unreadable]:
     try:
         with file.open("rb") as packed, _unpacked(packed, file) as plain:
             read_before = 0
-            for place, body in (_lines if _kind(file) in _LINES else _whole_or_array)(plain, str(file)):
+            for place, found in (_lines if _kind(file) in _LINES else _whole_or_array)(plain, str(file)):
                 read_now = packed.tell()
+                body = found if isinstance(found, bytes) else FilePart(file, found.start, found.length)
                 yield Document(place, body, read_now - read_before)
                 read_before = read_now
-    except (OSError, EOFError, zlib.error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    except UNREADABLE as error:
+        reason = why_unreadable(error)
         yield Unreadable(str(file), f"{reason} (after {place})" if place != str(file) else reason)
+
+
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading a file may raise: also a `.gz` that is cut off or damaged."""
+
+
+def why_unreadable(error: BaseException) -> str:
+    """One of UNREADABLE in words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _unpacked(packed: BinaryIO, file: Path) -> BinaryIO:
@@ -109,14 +147,30 @@ def _unpacked(packed: BinaryIO, file: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.GzipFile(fileobj=packed))  # typeshed knows it as a raw stream only
 
 
-def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(stream, 1):
-        body = line.strip()
-        if body:
-            yield f"{name}:{number}", body
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a large document stands in its unpacked file; a length of None is all to the end."""
+
+    start: int
+    length: int | None
 
 
-def _whole_or_array(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
+def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes | Span]]:
+    at = number = 0
+    while line := stream.readline(KEPT_BYTES):
+        number += 1
+        start, at = at, at + len(line)
+        if len(line) < KEPT_BYTES or line.endswith(b"\n"):
+            if body := line.strip():
+                yield f"{name}:{number}", body
+            continue
+        while line and not line.endswith(b"\n"):  # too long to be kept: only its end is looked for
+            line = stream.readline(_BLOCK_BYTES)
+            at += len(line)
+        yield f"{name}:{number}", Span(start, at - start - line.endswith(b"\n"))
+
+
+def _whole_or_array(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes | Span]]:
     start = b""
     while not start.strip():
         block = stream.read(_BLOCK_BYTES)
@@ -125,8 +179,13 @@ def _whole_or_array(stream: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
         start += block
     if start.lstrip().startswith(b"["):
         yield from split_array(_blocks(start, stream), name)
+        return
+    whole = start + stream.read(KEPT_BYTES)
+    if stream.read(1):
+        stream.seek(0, os.SEEK_END)  # to tell that all of the file is this document; a .gz is checked to its end
+        yield f"{name}:1", Span(len(whole) - len(whole.lstrip()), None)
     else:
-        yield f"{name}:1", (start + stream.read()).strip()
+        yield f"{name}:1", whole.strip()
 
 
 def _blocks(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
@@ -139,15 +198,46 @@ _OUTSIDE = re.compile(rb'["\[\]{},]')
 _INSIDE = re.compile(rb'["\\]')
 
 
-def split_array(blocks: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes]]:
+class _Piece:
+    """What was read of an element so far: all its bytes while they are few, then only how many they are."""
+
+    def __init__(self, start: int, line: int) -> None:
+        self._start = start
+        self._line = line
+        self._kept = bytearray()
+        self._newlines = 0
+        self.length = 0
+        self.is_blank = True
+
+    def add(self, block: bytes) -> None:
+        if self.length < KEPT_BYTES:
+            self._kept += block
+        self.length += len(block)
+        self._newlines += block.count(b"\n")
+        self.is_blank = self.is_blank and not block.strip()
+
+    def body(self) -> bytes | Span:
+        if self.length < KEPT_BYTES:
+            return bytes(self._kept).strip()
+        blank = len(self._kept) - len(self._kept.lstrip())
+        return Span(self._start + blank, self.length - blank)
+
+    def first_line(self) -> int:
+        return self._line + self._kept[: len(self._kept) - len(self._kept.lstrip())].count(b"\n")
+
+    def next(self) -> "_Piece":
+        """The element after this one and a comma."""
+        return _Piece(self._start + self.length + 1, self._line + self._newlines)
+
+
+def split_array(blocks: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes | Span]]:
     """The elements of a JSON array as their own bytes, each with the line it begins on and its number.
 
     Only brackets, commas and strings are looked at. What is no valid JSON comes out as pieces that the service refuses
     with their place; a missing end, and anything after the end, comes out as a piece too: nothing is dropped silently.
     """
-    line = 1
     number = depth = 0
-    piece = bytearray()
+    piece = _Piece(0, 1)
     in_string = escaped = closed = False
     for block in blocks:
         at, escaped = int(escaped), False
@@ -166,20 +256,15 @@ def split_array(blocks: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes
             elif depth > 1 or closed:
                 depth -= mark in b"]}"
             else:
-                piece += block[kept_to : at - 1]
+                piece.add(block[kept_to : at - 1])
                 if depth:
                     closed = mark != b","
-                    if number or piece.strip() or not closed:
+                    if number or not piece.is_blank or not closed:
                         number += 1
-                        yield f"{name}:{_first_line(line, piece)} (document {number})", bytes(piece).strip()
+                        yield f"{name}:{piece.first_line()} (document {number})", piece.body()
                 depth = 1
-                line += piece.count(b"\n")
-                piece.clear()
+                piece = piece.next()
                 kept_to = at
-        piece += block[kept_to:]
-    if piece.strip() or not closed:
-        yield f"{name}:{_first_line(line, piece)} (after document {number})", bytes(piece).strip() or b"["
-
-
-def _first_line(line: int, piece: bytearray) -> int:
-    return line + piece[: len(piece) - len(piece.lstrip())].count(b"\n")
+        piece.add(block[kept_to:])
+    if not piece.is_blank or not closed:
+        yield f"{name}:{piece.first_line()} (after document {number})", piece.body() or b"["

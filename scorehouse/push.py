@@ -3,20 +3,27 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scorehouse.batches import grouped
 from scorehouse.calls import ScorehouseError
 from scorehouse.client import AsyncScorehouse
-from scorehouse.documents import Document, Unreadable, find_files, read_documents
+from scorehouse.documents import (
+    UNREADABLE,
+    Document,
+    Unreadable,
+    find_files,
+    read_documents,
+    why_unreadable,
+)
+from scorehouse.spool import Spool
 from shared.problems import ProblemDocument
-from shared.results import ResultKind, StoredAnswer
+from shared.results import BatchLine, ResultKind, StoreStatus
 
 REASONS_MAX = 5
 """How many faults of one document are told; the service's answer may hold more."""
-
-_OF_THE_DOCUMENT = frozenset({400, 409, 413, 415, 422, 500, 504})
-"""Statuses that concern one document; after any other there is no use in sending the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +48,34 @@ class PushReport:
     """Warnings by their text, with the number of documents that caused each."""
     under_way: int = 0
     """Documents that were sent and not yet answered."""
+    spooled: int = 0
+    """Documents that wait in the spool."""
+    spooled_for: ScorehouseError | None = None
+    """Why they wait."""
+    away: ScorehouseError | None = None
+    """Why nothing more is sent."""
 
     @property
     def documents(self) -> int:
-        """Documents that were answered."""
-        return self.stored + self.unchanged + len(self.refused)
+        """Documents of which something became."""
+        return self.stored + self.unchanged + len(self.refused) + self.spooled
 
     @property
     def complete(self) -> bool:
-        """Whether something was found and all of it is stored."""
-        return self.stored + self.unchanged > 0 and not self.refused and not self.unreadable
+        """Whether something was found and all of it is stored, or safe in the spool."""
+        return self.stored + self.unchanged + self.spooled > 0 and not self.refused and not self.unreadable
 
-    def add(self, answer: StoredAnswer) -> None:
-        """Count a document that is stored."""
-        if answer.unchanged:
+    def add(self, document: Document, line: BatchLine) -> None:
+        """Count a document that is answered."""
+        if line.problem is not None:
+            self.refused.append(Refusal(document.place, _reasons(line.problem)))
+            return
+        if line.unchanged:
             self.unchanged += 1
         else:
             self.stored += 1
-        self.questions += answer.questions
-        self.warnings.update(set(answer.warnings))
+        self.questions += line.questions or 0
+        self.warnings.update(set(line.warnings or ()))
 
 
 OnDone = Callable[[Document], None]
@@ -87,29 +103,25 @@ async def push_documents(
     *,
     kind: ResultKind = ResultKind.STANDARDIZED,
     jobs: int = 4,
+    spool: Spool | None = None,
     on_done: OnDone = lambda _: None,
 ) -> None:
-    """Push all `documents`, at most `jobs` at once; `report` is up to date at any moment, also when this is cancelled.
+    """Push all `documents`, at most `jobs` requests at once; `report` is up to date at any moment, also when cancelled.
 
-    A document that the service refuses is reported and the others go on. ScorehouseError is raised where the next
-    one would fare no better: the service cannot be reached, or the API key does not allow this.
+    A document that the service refuses is reported and the others go on. Where the next one would fare no better (the
+    service stays away, or the API key does not allow this) ScorehouseError is raised; with a `spool` what is not
+    answered goes there instead, and so does all that follows, without asking again. SpoolError if it cannot.
     """
-    source = iter(documents)
+    source = grouped(_readable(documents, report), lambda document: document.body)
     reading = asyncio.Lock()
 
     async def upload_in_turn() -> None:
         while True:
             async with reading:  # files are read by one at a time, and no further ahead than there are uploads
-                item = await asyncio.to_thread(next, source, None)
-            if item is None:
+                group = await asyncio.to_thread(next, source, None)
+            if group is None:
                 return
-            if isinstance(item, Unreadable):
-                report.unreadable.append(Refusal(item.place, (item.reason,)))
-                continue
-            report.under_way += 1
-            await _upload(house, item, report, kind)
-            report.under_way -= 1
-            on_done(item)
+            await _Upload(house, kind, group, report, spool, on_done).run()
 
     try:
         async with asyncio.TaskGroup() as uploads:
@@ -119,13 +131,58 @@ async def push_documents(
         raise failures.exceptions[0] from None
 
 
-async def _upload(house: AsyncScorehouse, document: Document, report: PushReport, kind: ResultKind) -> None:
-    try:
-        report.add(await house.push(kind, document.body))
-    except ScorehouseError as error:
-        if error.problem is None or error.status not in _OF_THE_DOCUMENT:
-            raise
-        report.refused.append(Refusal(document.place, _reasons(error.problem)))
+def _readable(documents: Iterable[Document | Unreadable], report: PushReport) -> Iterator[Document]:
+    for item in documents:
+        if isinstance(item, Document):
+            yield item
+        else:
+            report.unreadable.append(Refusal(item.place, (item.reason,)))
+
+
+@dataclass(slots=True)
+class _Upload:
+    """One group of documents on its way."""
+
+    house: AsyncScorehouse
+    kind: ResultKind
+    group: list[Document]
+    report: PushReport
+    spool: Spool | None
+    on_done: OnDone
+
+    async def run(self) -> None:
+        left = dict(enumerate(self.group, 1))
+        try:
+            if self.report.away is None:
+                await self._send(left)
+        except UNREADABLE as error:  # a large document, which goes alone, is read while it is sent
+            [document] = left.values()
+            self.report.under_way -= 1
+            self.report.unreadable.append(Refusal(document.place, (why_unreadable(error),)))
+            return
+        except ScorehouseError as error:
+            if self.spool is None:
+                raise
+            self.report.under_way -= len(left)
+            self.report.away = self.report.spooled_for = error
+        if self.spool is not None:
+            for document in left.values():
+                await asyncio.to_thread(self.spool.add, self.kind, document.body)
+                self.report.spooled += 1
+                self.on_done(document)
+
+    async def _send(self, left: dict[int, Document]) -> None:
+        """Send the documents; those of which something became leave `left`."""
+        self.report.under_way += len(left)
+        async with aclosing(self.house.push_batch(self.kind, [document.body for document in self.group])) as lines:
+            async for line in lines:
+                self.report.under_way -= 1
+                if line.status is StoreStatus.FAILED and line.problem and self.spool is not None:
+                    self.report.spooled_for = ScorehouseError(line.problem.detail, line.problem)
+                    continue  # not the document's fault, so it is kept
+                document = left.pop(line.line)
+                self.report.add(document, line)
+                self.on_done(document)
 
 
 def _reasons(problem: ProblemDocument) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`scorehouse push`: the progress bar, the summary and the exit code."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,18 +10,36 @@ from scorehouse.calls import ScorehouseError
 from scorehouse.client import AsyncScorehouse
 from scorehouse.documents import EXPECTED, Document
 from scorehouse.push import PushReport, Refusal, bytes_under, documents_under, push_documents
-from scorehouse.terminal import complain, out, progress_bar, say
+from scorehouse.retries import Retries
+from scorehouse.spool import Spool
+from scorehouse.spool_command import flush_first
+from scorehouse.terminal import Waits, complain, count, out, progress_bar, say
 from shared.results import ResultKind
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def run_push(paths: list[Path], *, url: str | None, kind: ResultKind, jobs: int) -> int:
-    """Push everything under `paths`, print what became of it; the exit code."""
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """What the user chose."""
+
+    url: str | None
+    kind: ResultKind
+    jobs: int
+    patience_s: float
+    spool: Spool | None = None
+
+
+def run_push(paths: list[Path], options: PushOptions) -> int:
+    """Push everything under `paths`, print what became of it; the exit code.
+
+    What went into the spool is safe and not lost, so it is no failure: a runner goes on, and a warning says how many
+    documents wait. It is one where waiting cannot help: a key that is not allowed this, an address that is not ours.
+    """
     report = PushReport()
     try:
-        asyncio.run(_push(paths, report, url=url, kind=kind, jobs=jobs))
+        asyncio.run(_push(paths, report, options))
     except KeyboardInterrupt:
         print_report(report)
         complain(f"interrupted{_unanswered(report)}; push again to go on, what is stored answers 'unchanged'")
@@ -34,46 +53,67 @@ def run_push(paths: list[Path], *, url: str | None, kind: ResultKind, jobs: int)
         complain(f"no documents in {', '.join(map(str, paths))}; looked for {EXPECTED}")
         return 1
     print_report(report)
-    return 0 if report.complete else 1
+    return 0 if report.complete and not _needs_somebody(report.spooled_for) else 1
 
 
-async def _push(paths: list[Path], report: PushReport, *, url: str | None, kind: ResultKind, jobs: int) -> None:
+async def _push(paths: list[Path], report: PushReport, options: PushOptions) -> None:
     with progress_bar() as bar:
         task = bar.add_task("pushing", total=None if bar.disable else bytes_under(paths), done=0)
+        waits = Waits(bar.console, options.patience_s)
 
         def advance(document: Document) -> None:
+            if report.away is None:
+                waits.end()
             bar.update(task, advance=document.file_bytes, done=report.documents)
 
-        async with AsyncScorehouse(url) as house:
-            await push_documents(house, documents_under(paths), report, kind=kind, jobs=jobs, on_done=advance)
+        retries = Retries(patience_s=options.patience_s)
+        async with AsyncScorehouse(options.url, retries=retries, on_wait=waits.tell) as house:
+            if options.spool is not None:
+                report.away = report.spooled_for = await flush_first(house, options.spool)
+            await push_documents(
+                house,
+                documents_under(paths),
+                report,
+                kind=options.kind,
+                jobs=options.jobs,
+                spool=options.spool,
+                on_done=advance,
+            )
+
+
+def _needs_somebody(error: ScorehouseError | None) -> bool:
+    return error is not None and error.status in (401, 403, 404)
 
 
 def _unanswered(report: PushReport) -> str:
     if not report.under_way:
         return ""
-    return f" ({_count(report.under_way, 'document')} sent without an answer)"
+    return f" ({count(report.under_way, 'document')} sent without an answer)"
 
 
 def print_report(report: PushReport) -> None:
-    """Print the summary: what was refused and why, warnings once each, counts last."""
+    """Print the summary: what was refused and why, warnings once each, what waits, counts last."""
     console = out()
     for refusal in report.refused:
         _print_refusal(console, "refused", refusal)
     for refusal in report.unreadable:
         _print_refusal(console, "unreadable", refusal)
     for warning, times in report.warnings.most_common():
-        say(console, f"warning ({_count(times, 'document')}): {warning}", "yellow")
+        say(console, f"warning ({count(times, 'document')}): {warning}", "yellow")
     counts = f"{report.stored} stored, {report.unchanged} unchanged, {len(report.refused)} refused"
+    if report.spooled:
+        counts += f", {report.spooled} spooled"
+        complain(
+            f"{count(report.spooled, 'document')} wait in the spool, for: {report.spooled_for}\n"
+            "the next 'push --spool' sends them first, or 'scorehouse spool flush' does now"
+        )
     if report.unreadable:
-        counts += f", {_count(len(report.unreadable), 'file')} not read"
-    say(console, f"{counts}; {_count(report.questions, 'answer')}", "green" if report.complete else "bold")
+        counts += f", {count(len(report.unreadable), 'file')} not read"
+    good = report.complete and not report.spooled
+    say(console, f"{counts}; {count(report.questions, 'answer')}", "green" if good else "bold")
 
 
 def _print_refusal(console: Console, verb: str, refusal: Refusal) -> None:
     say(console, f"{verb} {refusal.place}", "red")
     for reason in refusal.reasons:
         say(console, f"    {reason}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

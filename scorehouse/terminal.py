@@ -39,6 +39,11 @@ def complain(text: str) -> None:
     say(err(), f"scorehouse: {text}", "red")
 
 
+def count(number: int, what: str) -> str:
+    """`1 document`, `2,000 documents`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def progress_bar() -> Progress:
     """A bar on standard error; nothing at all where that is no terminal."""
     console = err()
@@ -52,3 +57,24 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+class Waits:
+    """Says once that a service is waited for, and once that it is back, however many requests wait."""
+
+    def __init__(self, console: Console, patience_s: float) -> None:
+        self._console = console
+        self._patience_s = patience_s
+        self._waiting = False
+
+    def tell(self, failure: Exception, _seconds: float) -> None:
+        """There was a failure that is waited out."""
+        if not self._waiting:
+            self._waiting = True
+            say(self._console, f"{failure}; trying again for up to {self._patience_s:g} s …", "yellow")
+
+    def end(self) -> None:
+        """There was an answer."""
+        if self._waiting:
+            self._waiting = False
+            say(self._console, "the service answers again", "yellow")

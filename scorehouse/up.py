@@ -31,7 +31,7 @@ ANALYSIS_PORT = 8001
 START_LIMIT_S = 90
 """How long each part may take to get ready; MongoDB may have to recover from a crash first."""
 
-_NOT_INHERITED = ("API_KEYS_FILE", "RESULTS_API_KEY", "WEB_CONCURRENCY", "MYSQL_", "UVICORN_")
+_NOT_INHERITED = ("API_KEYS_FILE", "RESULTS_API_KEY", "WEB_CONCURRENCY", "MYSQL_", "RATE_LIMIT_", "UVICORN_")
 """Beginnings of environment variables that would turn a local start into something else."""
 
 

@@ -53,6 +53,10 @@ class AnalysisRequest(BaseModel):
     )
     filters: dict[str, Values] = Field(default={}, max_length=100, description="Field → the values to keep")
     runs: RunChoice = "latest"
+    live: bool = Field(
+        default=False,
+        description="Let live runs, as far as they have come, count as `latest` and among `all`; named ones always do",
+    )
     by_model: bool | None = Field(
         default=None, description="One row a model; default true, false where a level is `model` or `run`"
     )
@@ -79,6 +83,8 @@ class RunInfo(BaseModel):
     """Distinct questions of this run / questions of the benchmark."""
     partial: bool
     """Whether coverage is under 95 %."""
+    live: bool
+    """Whether the run is still going on."""
 
 
 class AnalysisAnswer(BaseModel):
@@ -187,6 +193,8 @@ class BenchmarkSummary(BaseModel):
     best_model: ModelMean | None
     newest_run: RunInfo | None
     stated_only_runs: int
+    live_runs: int
+    """Runs still going on; the other numbers leave them out."""
     parked: int
     rejected: int
 

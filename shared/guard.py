@@ -1,5 +1,6 @@
 """Who may make a request: holders of a key with the right scope, or, where keys are disabled, whoever is here."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -7,8 +8,10 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from shared.keys import KeyRing, Scope
+from shared.key_ring import KeyRing
+from shared.keys import Key, Scope
 from shared.problems import ForeignSite
+from shared.rate_limits import RateLimits
 
 _bearer = HTTPBearer(auto_error=False, description="An API key. Not needed where the service runs with AUTH=disabled.")
 
@@ -17,15 +20,38 @@ def require(scope: Scope) -> Any:  # noqa: ANN401 - what FastAPI calls a depende
     """A dependency: the request's API key must have `scope`; where keys are disabled, a foreign page may not ask."""
 
     async def check(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-    ) -> None:
-        ring: KeyRing | None = request.app.state.keys
-        if ring is None:
-            _refuse_other_sites(request)
-        else:
-            ring.authorize(credentials.credentials if credentials else None, scope)
+        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Key | None:
+        return await admit(request, scope)
 
     return Depends(check)
+
+
+async def admit(request: Request, scope: Scope) -> Key | None:
+    """The key that the request is made with, which has `scope`; None where keys are disabled. Counts the request.
+
+    For routes that read their requests themselves; others declare `require(scope)`.
+    """
+    ring: KeyRing | None = request.app.state.keys
+    if ring is None:
+        _refuse_other_sites(request)
+        key = None
+    else:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        key = ring.authorize(token if scheme.lower() == "bearer" and token else None, scope)
+    limits: RateLimits | None = request.app.state.rate_limits
+    if limits is not None:
+        await _count(request, limits, key, scope)
+    return key
+
+
+async def _count(request: Request, limits: RateLimits, key: Key | None, scope: Scope) -> None:
+    if request.scope.setdefault("scorehouse.counted", False):
+        return  # a second dependency of the same request
+    request.scope["scorehouse.counted"] = True
+    address = request.client.host if request.client else "unknown"
+    caller = f"the API key {key.id!r}" if key else f"the address {address}"
+    await limits.count(caller, writes=scope in (Scope.RESULTS_WRITE, Scope.ADMIN))
 
 
 def _refuse_other_sites(request: Request) -> None:
@@ -34,13 +60,19 @@ def _refuse_other_sites(request: Request) -> None:
     A browser names the page's site in `Origin` where it does more than read. A name that was made to point at this
     machine after the page was loaded is the same site to the browser, but not one of this machine's own names.
     """
-    host = request.headers.get("host", "")
-    origin = request.headers.get("origin", f"//{host}")
+    first = dict(reversed(request.scope["headers"]))
+    host = first.get(b"host", b"").decode("latin-1")
+    origin = first[b"origin"].decode("latin-1") if b"origin" in first else f"//{host}"
     # The server's end too: the caller's is what X-Forwarded-For says, which a page may set.
     ends = (request.scope.get("client"), request.scope.get("server"))
-    is_local = any(end is not None and _is_loopback(end[0]) for end in ends)
-    if origin.partition("//")[2] != host or (is_local and not _is_loopback(_host_name(host))):
+    if not _is_own_page(host, origin, tuple(end[0] for end in ends if end is not None)):
         raise ForeignSite(f"a page of {origin} may not use this service; only its own pages at {host} may")
+
+
+@lru_cache(maxsize=256)
+def _is_own_page(host: str, origin: str, ends: tuple[str, ...]) -> bool:
+    is_local = any(_is_loopback(end) for end in ends)
+    return origin.partition("//")[2] == host and (not is_local or _is_loopback(_host_name(host)))
 
 
 def _host_name(host: str) -> str | None:

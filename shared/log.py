@@ -1,8 +1,14 @@
-"""Structured logging: JSON lines, or colour on a terminal; every line of a request carries its id."""
+"""Structured logging: JSON lines, or colour on a terminal; every line of a request carries its id.
+
+Our own lines go to standard error directly, others' (uvicorn, libraries) by way of the standard library into the same
+form: its way takes four times as long, and a line is written for every request.
+"""
 
 import logging
 import sys
+from typing import Any
 
+import msgspec
 import structlog
 
 
@@ -12,34 +18,45 @@ def _drop_color_message(_logger: object, _method: str, event: structlog.typing.E
     return event
 
 
-_SHARED = (
+class _NamedLogger(structlog.BytesLogger):
+    """A logger that knows its name, as the standard library's do."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(sys.stderr.buffer)
+        self.name = names[0] if names else "root"
+
+
+_EVERY_LINE: tuple[structlog.typing.Processor, ...] = (
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
+    structlog.processors.add_log_level,
     structlog.stdlib.add_logger_name,
-    structlog.stdlib.ExtraAdder(),
-    _drop_color_message,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+_OTHERS: tuple[structlog.typing.Processor, ...] = (*_EVERY_LINE, structlog.stdlib.ExtraAdder(), _drop_color_message)
+
+
+def _json(event: structlog.typing.EventDict, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+def _as_bytes(_logger: object, _method: str, line: Any) -> bytes:  # noqa: ANN401 - what the renderer before it made
+    return str(line).encode("utf-8", "backslashreplace")
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
     """Send all logging, uvicorn's included, to standard error in one form. Call it once, at the process's start."""
     terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
+    renderers: list[structlog.typing.Processor]
+    if terminal:
         # Where rich is installed its tracebacks would be the default: they show local variables, API keys among them.
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if terminal
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+        renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(() if terminal else (structlog.processors.format_exc_info,)),
-                renderer,
-            ],
+            foreign_pre_chain=_OTHERS,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
@@ -55,9 +72,9 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     for name in ("httpx", "httpcore", "pymongo", "aiosqlite", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*_EVERY_LINE, *renderers, _as_bytes],
+        logger_factory=_NamedLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(root.level),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

@@ -41,10 +41,15 @@ def check_text(text: str, *, max_bytes: int) -> str:
         raise ValueError("must not be empty")
     if size > max_bytes:
         raise ValueError(f"must be at most {max_bytes} bytes, is {size}")
+    return check_characters(text)
+
+
+def check_characters(text: str, *, controls: str = "") -> str:
+    """Return `text` if it has no control characters but `controls`, and no halves of surrogate pairs."""
     if text.isprintable():
         return text  # as nearly all are; looking at each character takes long over the ids of a large result
     for position, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs"):
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in controls:
             raise ValueError(f"must not hold control characters (U+{ord(character):04X} at {position})")
     return text
 

@@ -3,7 +3,7 @@
 Raise one where the fault is known; `shared.web` turns it into the answer. `docs/problems.md` lists every type.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -12,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 SHOWN_MAX = 300
 """Characters of a caller's value that a problem repeats."""
+
+FAULTS_MAX = 20
+"""Faults that an answer lists; a body may have thousands."""
 
 TYPE_PREFIX = "urn:scorehouse:problem:"
 
@@ -37,6 +40,8 @@ class ProblemDocument(BaseModel):
     detail: str
     request_id: str | None = None
     result_name: str | None = None
+    retry_after_s: int | None = None
+    """As in the header Retry-After, which a batch's answer has no room for."""
     faults: tuple[Fault, ...] | None = None
 
 
@@ -54,12 +59,17 @@ class Problem(Exception):
         faults: Iterable[Fault] = (),
         result_name: str | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.faults = tuple(faults)
         self.result_name = result_name
         self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        """What its answer has beyond the headers of every problem."""
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
 
     def document(self, request_id: str | None = None) -> ProblemDocument:
         """This problem as it is sent."""
@@ -70,6 +80,7 @@ class Problem(Exception):
             detail=self.detail,
             request_id=request_id,
             result_name=self.result_name,
+            retry_after_s=self.retry_after_s,
             faults=self.faults or None,
         )
 
@@ -78,6 +89,12 @@ class MalformedJson(Problem):
     """The body is not JSON; the detail says where."""
 
     status, slug, title = 400, "malformed-json", "The body is not valid JSON"
+
+
+class UndecodableBody(Problem):
+    """The body is not what its Content-Encoding says, or is damaged or cut off."""
+
+    status, slug, title = 400, "undecodable-body", "The body cannot be decoded"
 
 
 class InvalidRequest(Problem):
@@ -110,10 +127,22 @@ class NotAuthorized(Problem):
     status, slug, title = 403, "not-authorized", "The API key does not allow this"
 
 
+class NotOwner(Problem):
+    """The live run was opened with another API key."""
+
+    status, slug, title = 403, "not-owner", "The live run belongs to another API key"
+
+
 class ForeignSite(Problem):
     """Keys are disabled, and a page of another site sent the request through somebody's browser."""
 
     status, slug, title = 403, "foreign-site", "Pages of other sites may not use this service"
+
+
+class BodyTimeout(Problem):
+    """The caller stopped sending in the middle of the body."""
+
+    status, slug, title = 408, "body-timeout", "The body did not arrive in time"
 
 
 class ResultConflict(Problem):
@@ -128,6 +157,24 @@ class ResultNameTaken(Problem):
     status, slug, title = 409, "result-name-taken", "Another result has this name"
 
 
+class LiveRunClosed(Problem):
+    """The live run is finished or discarded."""
+
+    status, slug, title = 409, "live-run-closed", "The live run is closed"
+
+
+class LiveRunIncomplete(Problem):
+    """The live run has other parts than its finish says."""
+
+    status, slug, title = 409, "live-run-incomplete", "The live run does not have exactly these parts"
+
+
+class PartConflict(Problem):
+    """The part contradicts what is stored of its live run."""
+
+    status, slug, title = 409, "part-conflict", "The part contradicts what is stored"
+
+
 class TooLarge(Problem):
     """The body is larger than the service's setting allows."""
 
@@ -138,6 +185,12 @@ class UnsupportedMedia(Problem):
     """The body's content type or encoding is not one that is read here."""
 
     status, slug, title = 415, "unsupported-media", "The body's type or encoding is not supported"
+
+
+class TooManyRequests(Problem):
+    """The API key, or the address where keys are disabled, has made as many requests as it may for now."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
 
 
 class StoreUnavailable(Problem):
@@ -187,15 +240,18 @@ def validation_faults(error: ValidationError) -> list[Fault]:
 
 
 def error_faults(errors: Iterable[ErrorDetails]) -> list[Fault]:
-    """The same for the list that pydantic and FastAPI make of an error."""
+    """The same for the list that pydantic and FastAPI make of an error; the first FAULTS_MAX of a long one."""
     faults = []
-    for item in errors:
+    told = tuple(errors)
+    for item in told[:FAULTS_MAX]:
         message = item["msg"]
         if item["type"] == "value_error":  # a validator of ours, whose message may well begin with a setting's name
             detail = message.removeprefix("Value error, ")
         else:
             detail = _PYDANTIC_WORDS.get(item["type"], message[:1].lower() + message[1:])
         faults.append(Fault(place=_place(item["loc"]), detail=detail))
+    if len(told) > FAULTS_MAX:
+        faults.append(Fault(place="…", detail=f"and {len(told) - FAULTS_MAX:,} more"))
     return faults
 
 
@@ -208,7 +264,10 @@ def _place(path: Iterable[str | int]) -> str:
     if len(steps) > 1 and steps[0] == "body":  # FastAPI says so of every fault in one
         steps = steps[1:]
     for step in steps:
-        place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
+        if isinstance(step, int):
+            place += f"[{step}]"
+        else:  # a key of the caller's, it may be
+            place += ("." if place else "") + step[:SHOWN_MAX]
     return place or "body"
 
 

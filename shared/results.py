@@ -1,10 +1,12 @@
 """Wire models of the results API: what it answers, and the feed."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.names import check_characters
+from shared.problems import ProblemDocument
 from shared.submission import Provenance, Scalar
 
 _FROZEN = ConfigDict(frozen=True)
@@ -24,6 +26,8 @@ class StoreStatus(StrEnum):
     UNCHANGED = "unchanged"
     CONFLICT = "conflict"
     REFUSED = "refused"
+    FAILED = "failed"
+    """Not judged, since the store went away before it: to be sent again."""
 
 
 class ResultState(StrEnum):
@@ -44,6 +48,22 @@ class StoredAnswer(BaseModel):
     sha256: str
     questions: int
     warnings: list[str]
+
+
+class BatchLine(BaseModel):
+    """What became of one line of a batch. What is stored has the fields of a StoredAnswer, anything else a problem."""
+
+    model_config = _FROZEN
+
+    line: int
+    """Which line of the body, from 1; blank ones are counted."""
+    status: StoreStatus
+    result_name: str | None = None
+    unchanged: bool | None = None
+    sha256: str | None = None
+    questions: int | None = None
+    warnings: list[str] | None = None
+    problem: ProblemDocument | None = None
 
 
 class ResultSummary(BaseModel):
@@ -67,18 +87,107 @@ class ResultSummary(BaseModel):
     state: ResultState
 
 
-class ResultDetail(ResultSummary):
+class CorrectionAction(StrEnum):
+    """What a correction does, by the word for what it then is."""
+
+    INVALIDATED = "invalidated"
+    RESTORED = "restored"
+
+
+def _check_line(text: str) -> str:
+    return check_characters(_check_not_blank(text))
+
+
+def _check_lines(text: str) -> str:
+    return check_characters(_check_not_blank(text), controls="\r\n")
+
+
+def _check_not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+class CorrectionRequest(BaseModel):
+    """Who corrects, and why; both are kept for ever."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    author: Annotated[str, AfterValidator(_check_line)] = Field(max_length=300, examples=["ada@example.org"])
+    reason: Annotated[str, AfterValidator(_check_lines)] = Field(
+        max_length=2000, examples=["The grader read the answers of another split."]
+    )
+
+
+class Correction(BaseModel):
+    """One correction of a result: who, why, when, with which API key (null where keys are disabled)."""
+
+    model_config = _FROZEN
+
+    action: CorrectionAction
+    author: str
+    reason: str
+    at: str
+    key: str | None
+
+
+class CorrectedResult(ResultSummary):
+    """A result with every correction of it, oldest first."""
+
+    history: list[Correction] = []
+
+
+class CorrectionAnswer(CorrectedResult):
+    """The answer to a correction; `unchanged` where the result was in that state already."""
+
+    unchanged: bool
+
+
+class ResultDetail(CorrectedResult):
     """One result with its data, which the service sends as the bytes it received."""
 
     data: dict[str, Any] | list[Any]
 
 
+class ResultSort(StrEnum):
+    """The order of a list; `-` begins with the newest."""
+
+    NEWEST = "-timestamp"
+    OLDEST = "timestamp"
+    LAST_ARRIVED = "-arrival"
+    FIRST_ARRIVED = "arrival"
+
+
 class ResultPage(BaseModel):
-    """A page of results, newest first; `next_cursor` is null on the last."""
+    """A page of results; `next_cursor` is null on the last."""
 
     model_config = _FROZEN
 
     items: list[ResultSummary]
+    next_cursor: str | None
+    total: int | None = None
+    """How many results the whole list has; null unless asked for."""
+
+
+class StoredName(BaseModel):
+    """A benchmark, model or source that results are stored of."""
+
+    model_config = _FROZEN
+
+    name: str
+    results: int
+    """How many, those that were invalidated among them."""
+    invalidated: int
+    newest: str
+    """The newest timestamp."""
+
+
+class StoredNamePage(BaseModel):
+    """A page of names in the order of their bytes; `next_cursor` is null on the last."""
+
+    model_config = _FROZEN
+
+    items: list[StoredName]
     next_cursor: str | None
 
 
@@ -89,7 +198,15 @@ class FeedKind(StrEnum):
     INVALIDATED = "invalidated"
     RESTORED = "restored"
     PART = "part"
+    """Of a live run."""
     FINISHED = "finished"
+    """A live run became a result."""
+    DISCARDED = "discarded"
+    """A live run will not become a result."""
+
+
+LIVE_KINDS = frozenset({FeedKind.PART, FeedKind.DISCARDED})
+"""What happens to live runs; everything else is about stored results."""
 
 
 class FeedEntry(BaseModel):
@@ -125,3 +242,114 @@ class ResultsHealth(BaseModel):
     feed_head: int | None
     """The greatest seq of the feed; null while the store is away."""
     version: str
+
+
+class LiveRunState(StrEnum):
+    """What has become of a live run."""
+
+    LIVE = "live"
+    FINISHING = "finishing"
+    """Takes no more parts; its result is being stored. Whatever interrupts that, it is completed later."""
+    FINISHED = "finished"
+    DISCARDED = "discarded"
+
+
+class Discard(BaseModel):
+    """Who discarded a live run, and why."""
+
+    model_config = _FROZEN
+
+    author: str
+    reason: str
+    at: str
+    key: str | None
+
+
+class LiveRun(BaseModel):
+    """A run whose questions come in parts."""
+
+    model_config = _FROZEN
+
+    result_name: str
+    """Of the result that it becomes."""
+    run_id: str
+    benchmark_name: str
+    model_id: str
+    tokenizer_id: str | None = None
+    source: str
+    timestamp: str
+    provenance: Provenance | None = None
+    state: LiveRunState
+    abandoned: bool
+    """Whether it is live, and nothing has come for longer than LIVE_RUN_ABANDONED_S."""
+    owner: str | None
+    """Id of the API key that opened it; null where keys were disabled."""
+    opened_at: str
+    last_part_at: str | None = None
+    parts: int
+    questions: int
+    """Attempts at questions in all parts so far."""
+    bytes: int
+    """Of the data that it would be finished with now."""
+    finished_at: str | None = None
+    sha256: str | None = None
+    """Of the finished result's data."""
+    discarded: Discard | None = None
+
+
+class LiveRunDetail(LiveRun):
+    """A live run with the numbers of its parts, ascending."""
+
+    part_numbers: list[int]
+
+
+class OpenedLiveRun(LiveRun):
+    """The answer to opening a live run: 201, or 200 and `unchanged` if it was open with the same words."""
+
+    unchanged: bool
+    warnings: list[str]
+
+
+class LiveRunPage(BaseModel):
+    """A page of live runs, newest timestamp first; `next_cursor` is null on the last."""
+
+    model_config = _FROZEN
+
+    items: list[LiveRun]
+    next_cursor: str | None
+
+
+class PartAnswer(BaseModel):
+    """The answer to a part: 201 if created, 200 if the same part was there."""
+
+    model_config = _FROZEN
+
+    result_name: str
+    part: int
+    status: StoreStatus
+    unchanged: bool
+    sha256: str
+    """Of the part's questions, as the bytes between the brackets of the array."""
+    questions: int
+    """In this part."""
+    warnings: list[str]
+
+
+class LiveQuestions(BaseModel):
+    """All questions of a live run so far, shaped as a stored result, for those who keep a projection."""
+
+    model_config = _FROZEN
+
+    result_name: str
+    run_id: str
+    benchmark_name: str
+    model_id: str
+    source: str
+    timestamp: str
+    state: ResultState
+    """Always valid: here so that the shape is a result's."""
+    live: LiveRunState
+    sha256: str
+    """Of `data`."""
+    data: dict[str, Any]
+    """`{"questions": […]}` while it is live or finishing, else empty: a finished run is in its result."""

@@ -6,19 +6,21 @@ The body is parsed once for validity (`strict_json`), its envelope is checked by
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, cast
+from itertools import islice
+from typing import Annotated, Any, Protocol, cast
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.names import BenchmarkName, RunId, TextId, Timestamp, check_text_id, result_name
-from shared.problems import Fault, MalformedJson, invalid, validation_faults
+from shared.problems import SHOWN_MAX, Fault, MalformedJson, invalid, validation_faults
 from shared.registry.specs import CATEGORY_MAX, BenchmarkSpec, FieldSpec, FieldType
-from shared.strict_json import JsonValue, read_json
+from shared.strict_json import MAX_DEPTH, JsonValue, read_json
 
 SUMMARY_MAX_SCALARS = 50
 SUMMARY_MAX_TEXT = 200
@@ -138,7 +140,9 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     metadata: dict[str, Any] = {}
 
 
-class _DataBytes(msgspec.Struct):
+class DataBytes(msgspec.Struct):
+    """Reads where in a body `data` stands."""
+
     data: msgspec.Raw
 
 
@@ -146,55 +150,83 @@ class _Questions(msgspec.Struct):
     questions: list[Question]
 
 
-_KNOWN_KEYS = frozenset(Question.__struct_fields__)
+def learn(*types: type) -> None:
+    """Let msgspec learn these types now, at import.
+
+    Otherwise it does so at their first use, and where two threads are first at once it reads what the other has half
+    built: the process dies of a segmentation fault (seen with 0.22, in a service that had just started).
+    """
+    for kind in types:
+        msgspec.json.Decoder(kind)
+
+
+learn(DataBytes, _Questions)
+
+
+KNOWN_KEYS = frozenset(Question.__struct_fields__)
+"""The keys of a question that are read."""
 
 
 def read_submission(body: bytes) -> Submission:
     """Read a POST body. MalformedJson or InvalidRequest says what is wrong and where."""
     document = read_json(body)
+    envelope = read_envelope(document)
+    value = cast("dict[str, JsonValue]", document)["data"]
+    if isinstance(value, str):
+        data = value.encode()
+        value = _read_embedded(data)
+    else:
+        data = bytes(msgspec.json.decode(body, type=DataBytes).data)
+    return Submission(envelope=envelope, data=data, value=check_data(value))
+
+
+def read_envelope(document: JsonValue) -> Envelope:
+    """The envelope of a parsed body, whose `data` must be there. InvalidRequest has every fault."""
     if not isinstance(document, dict):
         raise invalid(Fault(place="body", detail="must be a JSON object"))
-    envelope_fields = {key: value for key, value in document.items() if key != "data"}
     faults = []
     envelope = None
     try:
-        envelope = Envelope.model_validate(envelope_fields)
+        envelope = Envelope.model_validate({key: value for key, value in document.items() if key != "data"})
     except ValidationError as error:
         faults += validation_faults(error)
     if "data" not in document:
         faults.append(Fault(place="data", detail="is required"))
     if envelope is None or faults:
         raise invalid(*faults)
-    value = document["data"]
-    if isinstance(value, str):
-        data = value.encode()
-        value = _read_embedded(data)
-    else:
-        data = bytes(msgspec.json.decode(body, type=_DataBytes).data)
+    return envelope
+
+
+def check_data(value: JsonValue) -> "list[JsonValue] | dict[str, JsonValue]":
+    """Return `value` if it can be a result's data."""
     if not isinstance(value, dict | list):
         kind = _JSON_KINDS[type(value)]
         raise invalid(Fault(place="data", detail=f"must be an object or an array, or a string holding one, is {kind}"))
-    return Submission(envelope=envelope, data=data, value=value)
+    return value
 
 
-_EMBEDDED = "a string that must hold JSON"
+EMBEDDED = "a string that must hold JSON"
+"""The place of a fault in such a string."""
 
 
 def _read_embedded(data: bytes) -> JsonValue:
     try:
-        value = read_json(data, place=_EMBEDDED)
-        read_json(
-            b"[" + data + b"]", place=_EMBEDDED
-        )  # as deep as `data` sent plainly may be: one level less than a whole body
+        return read_json(data, place=EMBEDDED, max_depth=MAX_DEPTH)
     except MalformedJson as error:
         raise invalid(Fault(place="data", detail=error.detail)) from None
-    return value
 
 
 _JSON_KINDS = {
     str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null",
     list: "an array", dict: "an object",
 }  # fmt: skip
+
+
+class Positions(Protocol):
+    """Where each key came first: a dict, or something smaller."""
+
+    def setdefault(self, key: tuple[str, int], position: int, /) -> int:
+        """The position first given for `key`."""
 
 
 def read_questions(value: "list[JsonValue] | dict[str, JsonValue]") -> list[Question] | None:
@@ -204,37 +236,56 @@ def read_questions(value: "list[JsonValue] | dict[str, JsonValue]") -> list[Ques
     """
     if not isinstance(value, dict) or "questions" not in value:
         return None
-    try:
-        questions = msgspec.convert(value, _Questions).questions
-    except msgspec.ValidationError as error:
-        raise invalid(_msgspec_fault(str(error))) from None
-    first_seen: dict[tuple[str, int], int] = {}
+    questions = convert_questions(value["questions"])
     faults: list[Fault] = []
-    for index, question in enumerate(questions):
+    find_shape_faults(questions, {}, faults)
+    if faults:
+        raise invalid(*faults)
+    return questions
+
+
+def convert_questions(rows: JsonValue, start: int = 0) -> list[Question]:
+    """Rows as questions; the first is number `start` of the data's. InvalidRequest names the first that is none."""
+    try:
+        return msgspec.convert({"questions": rows}, _Questions).questions
+    except msgspec.ValidationError as error:
+        raise invalid(_msgspec_fault(str(error), start)) from None
+
+
+def find_shape_faults(
+    questions: Iterable[Question], first_seen: Positions, faults: list[Fault], start: int = 0
+) -> None:
+    """Add to `faults` what is wrong with questions of whatever benchmark, until there are `WARNINGS_MAX`."""
+    for index, question in enumerate(questions, start):
+        if len(faults) >= WARNINGS_MAX:
+            return
         try:
             check_text_id(question.question_id)
         except ValueError as error:
             faults.append(Fault(place=f"data.questions[{index}].question_id", detail=str(error)))
         seen_at = first_seen.setdefault((question.question_id, question.attempt), index)
         if seen_at != index:
-            detail = (
-                f"question {question.question_id!r}, attempt {question.attempt}, stands already at questions[{seen_at}]"
-            )
+            detail = f"{_named(question)}, attempt {question.attempt}, stands already at questions[{seen_at}]"
             faults.append(Fault(place=f"data.questions[{index}]", detail=detail))
         if question.status is Status.SCORED and question.score is None:
-            detail = f"is required where status is 'scored' (question {question.question_id!r})"
+            detail = f"is required where status is 'scored' ({_named(question)})"
             faults.append(Fault(place=f"data.questions[{index}].score", detail=detail))
         elif question.score is not None and not math.isfinite(question.score):
             faults.append(Fault(place=f"data.questions[{index}].score", detail="must be a finite number"))
-        if len(faults) >= WARNINGS_MAX:
-            break
-    if faults:
-        raise invalid(*faults)
-    return questions
 
 
-def _msgspec_fault(message: str) -> Fault:
+def _named(question: Question) -> str:
+    return f"question {shortened(question.question_id)!r}"
+
+
+def shortened(text: str) -> str:
+    """The beginning of a caller's text, for a sentence."""
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "…"
+
+
+def _msgspec_fault(message: str, start: int) -> Fault:
     detail, _, path = message.partition(" - at `")
+    path = re.sub(r"(?<=^\$\.questions\[)\d+", lambda index: str(int(index[0]) + start), path)
     place = "data." + path.rstrip("`").removeprefix("$").removeprefix(".") if path else "data"
     return Fault(place=place, detail=(detail[:1].lower() + detail[1:]).replace("`", "'"))
 
@@ -242,28 +293,35 @@ def _msgspec_fault(message: str) -> Fault:
 def check_against(benchmark: BenchmarkSpec, questions: Iterable[Question]) -> None:
     """Check scores and metadata against a registered benchmark; InvalidRequest names question and field."""
     faults: list[Fault] = []
+    find_benchmark_faults(benchmark, questions, faults)
+    if faults:
+        raise invalid(*faults)
+
+
+def find_benchmark_faults(
+    benchmark: BenchmarkSpec, questions: Iterable[Question], faults: list[Fault], start: int = 0
+) -> None:
+    """Add to `faults` what does not fit the benchmark, until there are `WARNINGS_MAX`; the first is number `start`."""
     low, high = benchmark.score_min, benchmark.score_max
     checks = [(field.name, field.type.fits, field) for field in benchmark.fields]
-    for index, question in enumerate(questions):
+    for index, question in enumerate(questions, start):
+        if len(faults) >= WARNINGS_MAX:
+            return
         if question.score is not None and not low <= question.score <= high:
             scale = f"{benchmark.name}'s scale {low:g}…{high:g}"
-            detail = f"{question.score:g} is outside {scale} (question {question.question_id!r})"
+            detail = f"{question.score:g} is outside {scale} ({_named(question)})"
             faults.append(Fault(place=f"data.questions[{index}].score", detail=detail))
         for name, fits, field in checks:
             value = question.metadata.get(name)
             if value is not None and not fits(value):
                 faults.append(_metadata_fault(index, question, field, value))
-        if len(faults) >= WARNINGS_MAX:
-            break
-    if faults:
-        raise invalid(*faults)
 
 
 def _metadata_fault(index: int, question: Question, field: FieldSpec, value: Any) -> Fault:  # noqa: ANN401
     kind = _JSON_KINDS[type(value)]
-    detail = f"must be {field.type.expected}, is {kind} (question {question.question_id!r})"
+    detail = f"must be {field.type.expected}, is {kind} ({_named(question)})"
     if isinstance(value, str) and field.type is FieldType.CATEGORY:
-        detail = f"must be at most {CATEGORY_MAX} characters, is {len(value)} (question {question.question_id!r})"
+        detail = f"must be at most {CATEGORY_MAX} characters, is {len(value)} ({_named(question)})"
     return Fault(place=f"data.questions[{index}].metadata.{field.name}", detail=detail)
 
 
@@ -274,6 +332,31 @@ def shape_warnings(
     name: str,
 ) -> list[str]:
     """What was accepted but will not be read, in sentences."""
+    # jiter made these dicts; Question forgets the keys it does not know.
+    rows = cast("list[dict[str, JsonValue]]", cast("dict[str, JsonValue]", value)["questions"]) if questions else []
+    return data_warnings(
+        None if questions is None else len(questions),
+        unread_keys(rows),
+        unknown_metadata(benchmark, questions) if benchmark is not None and questions else set(),
+        benchmark,
+        name,
+    )
+
+
+def unread_keys(rows: "Iterable[dict[str, JsonValue]]") -> set[str]:
+    """The keys of questions that nothing reads."""
+    return set().union(*rows) - KNOWN_KEYS
+
+
+def unknown_metadata(benchmark: BenchmarkSpec, questions: Iterable[Question]) -> set[str]:
+    """The metadata fields of questions that the benchmark does not have."""
+    return set().union(*(question.metadata for question in questions)) - benchmark.by_name.keys()
+
+
+def data_warnings(
+    questions: int | None, unread: set[str], unknown: set[str], benchmark: BenchmarkSpec | None, name: str
+) -> list[str]:
+    """The sentences: for how many `questions` (None without any), with which keys of them and of their metadata."""
     warnings = []
     if benchmark is None:
         warnings.append(f"benchmark {name!r} is not registered: kept, and analysed once a registry file describes it")
@@ -282,39 +365,34 @@ def shape_warnings(
         return warnings
     if not questions:
         warnings.append("data.questions is empty")
-    # jiter made these dicts; Question forgets the keys it does not know.
-    rows = cast("list[dict[str, JsonValue]]", cast("dict[str, JsonValue]", value)["questions"])
-    unread = sorted(set().union(*rows) - _KNOWN_KEYS)
     if unread:
-        warnings.append(f"kept but not read in questions: {', '.join(unread[:WARNINGS_MAX])}")
-    if benchmark is not None:
-        told = set().union(*(question.metadata for question in questions))
-        unknown = sorted(told - {field.name for field in benchmark.fields})
-        if unknown:
-            names = ", ".join(unknown[:WARNINGS_MAX])
-            warnings.append(f"kept but not in {benchmark.name}'s registry, so not to be grouped by: {names}")
+        warnings.append(f"kept but not read in questions: {_first_names(unread)}")
+    if unknown and benchmark is not None:
+        names = _first_names(unknown)
+        warnings.append(f"kept but not in {benchmark.name}'s registry, so not to be grouped by: {names}")
     return warnings
+
+
+def _first_names(names: set[str]) -> str:
+    return ", ".join(map(shortened, sorted(names)[:WARNINGS_MAX]))
 
 
 def summarize(value: "list[JsonValue] | dict[str, JsonValue]") -> dict[str, Scalar]:
     """The top-level scalars of `data`, for lists; long texts and infinite numbers are left out."""
     if not isinstance(value, dict):
         return {}
-    return dict(_short_scalars(value))
+    return dict(islice(short_scalars(value), SUMMARY_MAX_SCALARS))
 
 
-def _short_scalars(value: "dict[str, JsonValue]") -> Iterator[tuple[str, Scalar]]:
-    room = SUMMARY_MAX_SCALARS
+def short_scalars(value: "dict[str, JsonValue]") -> Iterator[tuple[str, Scalar]]:
+    """The entries of an object that a summary may have."""
     for key, item in value.items():
-        if room == 0:
-            return
         if len(key) > SUMMARY_MAX_TEXT or isinstance(item, dict | list):
             continue
         if isinstance(item, str) and len(item) > SUMMARY_MAX_TEXT:
             continue
         if isinstance(item, float) and not math.isfinite(item):
             continue
-        room -= 1
         yield key, item
 
 

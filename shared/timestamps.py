@@ -39,9 +39,24 @@ def sort_key(timestamp: str) -> str:
     return timestamp.removesuffix("Z")
 
 
+def timestamp_of(name: str) -> str:
+    """The canonical time that the name of a result begins with."""
+    return name[: name.index("Z") + 1]
+
+
 def now() -> str:
     """The current time, canonical."""
     return canonical_timestamp(datetime.now(UTC).isoformat())
+
+
+def from_microseconds(moment: int) -> str:
+    """The time `moment` microseconds after 1970 began, canonical."""
+    seconds, fraction = divmod(moment, 1_000_000)
+    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{fraction:06}".rstrip("0").rstrip(".") + "Z" if fraction else f"{text}Z"
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _canonical(match: re.Match[str]) -> str:

@@ -9,22 +9,16 @@ from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.problems import (
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    Problem,
-    ProblemDocument,
-    TooLarge,
-    error_faults,
-)
+from shared.bodies import BodyLimits, BodyReader
+from shared.direct_routes import DirectRoutes
+from shared.problem_answers import answer_problems, problem_response
+from shared.problems import Problem, ProblemDocument
 from shared.strict_json import read_json
 
 log = structlog.get_logger(__name__)
@@ -36,7 +30,7 @@ _QUIET_PATHS = ("/health", "/feed")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build_app(*, title: str, description: str, version: str, lifespan: Lifespan, max_body_bytes: int) -> FastAPI:
+def build_app(*, title: str, description: str, version: str, lifespan: Lifespan, body_limits: BodyLimits) -> FastAPI:
     """An application without routes. Its state is filled by `lifespan`."""
     app = FastAPIOffline(
         title=title,
@@ -46,12 +40,36 @@ def build_app(*, title: str, description: str, version: str, lifespan: Lifespan,
         redoc_url=None,
         responses={"4XX": {"model": ProblemDocument}, "5XX": {"model": ProblemDocument}},
     )
-    app.add_exception_handler(Problem, _answer_problem)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _correct(describe(), has_keys=app.state.keys is not None)
+        return describe()
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation has it so
+    answer_problems(app)
+    app.state.direct_endpoints = {}
+    app.add_middleware(DirectRoutes, endpoints=app.state.direct_endpoints)
+    app.add_middleware(BodyReader, limits=body_limits)
     app.add_middleware(RequestContext)
     return app
+
+
+def _correct(document: dict[str, Any], *, has_keys: bool) -> None:
+    """Say in an OpenAPI document what FastAPI does not: how problems are typed, and where no key is asked for."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status in ("4XX", "5XX"):
+                answer = operation["responses"][status]
+                [model] = answer["content"].values()
+                answer["content"] = {"application/problem+json": model}
+            for answer in operation["responses"].values():
+                for content in answer.get("content", {}).values():
+                    if "$ref" in content.get("schema", {}):  # beside it FastAPI says "string" of what it does not make
+                        content["schema"].pop("type", None)
+            if not has_keys:
+                operation.pop("security", None)
 
 
 class StrictRoute(APIRoute):
@@ -98,7 +116,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        offered = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -132,71 +150,3 @@ class RequestContext:
                     status=status,
                     ms=round((time.perf_counter() - began) * 1000, 1),
                 )
-
-
-class BodyLimit:
-    """Refuses bodies over `max_bytes`: by their Content-Length before a byte is read, else as soon as they pass it."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await problem_response(self._problem(), scope["state"]["request_id"])(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise self._problem()
-            return message
-
-        await self.app(scope, receive_limited, send)
-
-    def _problem(self) -> TooLarge:
-        return TooLarge(f"a body may have at most {self.max_bytes:,} bytes (setting MAX_BODY_BYTES)")
-
-
-def problem_response(problem: Problem, request_id: str | None) -> Response:
-    """`problem` as an `application/problem+json` response."""
-    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = problem.document(request_id).model_dump_json(exclude_none=True)
-    return Response(body, problem.status, headers, "application/problem+json")
-
-
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)  # noqa: S101 - registered for Problem alone
-    return problem_response(error, request.state.request_id)
-
-
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
-    faults = error_faults(error.errors())
-    detail = "; ".join(f"{fault.place}: {fault.detail}" for fault in faults)
-    return problem_response(InvalidRequest(detail, faults=faults), request.state.request_id)
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
-    path = request.url.path
-    match error.status_code:
-        case 404:
-            problem: Problem = NotFound(f"nothing is at {path}; GET /docs shows what is")
-        case 405:
-            problem = MethodNotAllowed(f"{path} does not take {request.method}")
-        case _:
-            problem = InvalidRequest(str(error.detail))
-    response = problem_response(problem, request.state.request_id)
-    response.headers.update(error.headers or {})  # with a 405, the methods that are allowed
-    return response

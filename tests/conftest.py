@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,10 @@ def _mongod_program() -> str:
 class Mongod:
     """A real mongod in a temporary folder, by default as a replica set of one."""
 
-    def __init__(self, folder: Path, *, replica_set: bool = True) -> None:
+    def __init__(self, folder: Path, *, replica_set: bool = True, parameters: Sequence[str] = ()) -> None:
         self.folder = folder
         self.replica_set = replica_set
+        self.parameters = ["diagnosticDataCollectionEnabled=false", *parameters]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -57,7 +58,7 @@ class Mongod:
         (self.folder / "db").mkdir(parents=True, exist_ok=True)
         command = [_mongod_program(), "--dbpath", str(self.folder / "db"), "--port", str(self.port)]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
-        command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"]
+        command += ["--quiet", *(f"--setParameter={parameter}" for parameter in self.parameters)]
         command += ["--replSet", "rs0"] if self.replica_set else []
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -92,6 +93,15 @@ class Mongod:
 def own_mongod(tmp_path: Path) -> Iterator[Mongod]:
     """A mongod for one test, which may stop and start it."""
     mongod = Mongod(tmp_path / "mongod")
+    mongod.start()
+    yield mongod
+    mongod.stop()
+
+
+@pytest.fixture
+def failing_mongod(tmp_path: Path) -> Iterator[Mongod]:
+    """A mongod for one test, whose commands can be made to fail: `configureFailPoint`."""
+    mongod = Mongod(tmp_path / "mongod", parameters=["enableTestCommands=1"])
     mongod.start()
     yield mongod
     mongod.stop()

@@ -32,8 +32,9 @@ def document(
     model: str = "gpt-4",
     timestamp: str = "2024-01-01T12:00:00Z",
     state: str = "valid",
+    live: str | None = None,
 ) -> bytes:
-    """What the results service answers for a result."""
+    """What the results service answers for a result, or with `live`, its state, for a live run."""
     content = json.dumps({"questions": answers} if data is None else data)
     return json.dumps(
         {
@@ -45,6 +46,7 @@ def document(
             "source": "tests",
             "sha256": sha256(content.encode()).hexdigest(),
             "state": state,
+            **({} if live is None else {"live": live}),
             "data": json.loads(content),
         }
     ).encode()
@@ -56,8 +58,8 @@ def prepare(registry: Registry, answers: Sequence[Answer] | None = None, **chang
 
 
 def entry_of(run: PreparedRun, seq: int, kind: str = "result") -> FeedEntry:
-    """The feed's entry for a result."""
-    href = f"/standardized_output/{run.result_name}"
+    """The feed's entry for a result, or for a live run."""
+    href = f"/standardized_output/{run.result_name}" if run.live is None else f"/live_runs/{run.result_name}/questions"
     return FeedEntry(seq=seq, kind=kind, result_name=run.result_name, sha256=run.sha256, href=href)
 
 

@@ -32,6 +32,9 @@ class Session(Protocol):
     async def columns(self, table: str) -> list[str]:
         """The names of a table's columns; none if there is no such table."""
 
+    async def indexes(self, table: str) -> list[str]:
+        """The names of a table's indexes."""
+
 
 MAX_PARAMETERS = 10_000
 """Values that one statement is given at most; SQLite may have been built to take no more than 32,766."""

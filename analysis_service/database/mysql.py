@@ -202,6 +202,15 @@ class MysqlSession:
         )
         return [name for (name,) in rows]
 
+    async def indexes(self, table: str) -> list[str]:
+        """The names of a table's indexes."""
+        rows = await self.run(
+            "SELECT DISTINCT index_name FROM information_schema.statistics "
+            "WHERE table_schema = DATABASE() AND table_name = %s",
+            [table],
+        )
+        return [name for (name,) in rows]
+
     async def run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run one statement and return what it answers."""
         with _as_problems():

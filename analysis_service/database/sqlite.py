@@ -164,6 +164,12 @@ class SqliteSession:
             rows = await self._connection.execute_fetchall("SELECT name FROM pragma_table_info(?)", [table])
         return [name for (name,) in rows]
 
+    async def indexes(self, table: str) -> list[str]:
+        """The names of a table's indexes."""
+        with _as_problems():
+            rows = await self._connection.execute_fetchall("SELECT name FROM pragma_index_list(?)", [table])
+        return [name for (name,) in rows]
+
     def _interrupt_later(self) -> asyncio.TimerHandle | None:
         if self._timeout_s is None:
             return None

@@ -5,15 +5,17 @@ from dataclasses import dataclass, fields
 
 import msgspec
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
+from shared.compression import compress, decompress
 from shared.submission import Question, Status
 
 STATUSES = tuple(Status)
 """`status` in a column is the position here; the order is stored, so it only ever grows at its end."""
 
 _VERSION = 1
+_UNPACKED_MAX_BYTES = 2**31
+"""A run's answers are a part of one body, so far below this; damaged bytes may claim anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,12 @@ def pack(columns: AnswerColumns) -> bytes:
         parts[name] = getattr(columns, name).astype(np.dtype(dtype).newbyteorder("<")).tobytes()
     for name in _TEXTS:
         parts[name] = getattr(columns, name)
-    return zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(parts))
+    return compress(msgspec.msgpack.encode(parts))
 
 
 def unpack(packed: bytes) -> AnswerColumns:
     """What `pack` was given."""
-    parts = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed))
+    parts = msgspec.msgpack.decode(decompress(packed, _UNPACKED_MAX_BYTES))
     if parts.pop("version") != _VERSION:
         raise ValueError("packed answers of another version; rebuild the projection")
     for name, dtype in _DTYPES.items():

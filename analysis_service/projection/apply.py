@@ -4,7 +4,8 @@ Invalidation, restoration, a registry change and a rebuild are this same operati
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,7 @@ from analysis_service.queries.tables import (
     field_column,
 )
 from shared.registry.specs import BenchmarkSpec
-from shared.results import FeedEntry
+from shared.results import FeedEntry, LiveRunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +131,37 @@ class Projection:
             query = self._database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
             return int((await session.fetch(query))[0][0])
 
-    async def apply(self, entry: FeedEntry, run: PreparedRun) -> None:
-        """Apply the next entry of the feed. FeedGap if it is not the next one any more."""
-        async with self._database.transaction() as session:
-            await self._lock(session, expected=entry.seq - 1)
-            await self._replace(session, run, seq=entry.seq, href=entry.href)
-            await self._advance(session, position=entry.seq)
+    async def apply(self, entry: FeedEntry, run: PreparedRun, *, after: int | None = None) -> None:
+        """Apply the next entry of the feed, or the next that matters `after` a position.
+
+        FeedGap if the position is another by now. Of a live run that was finished since, nothing is changed: the entry
+        that says so is still to come.
+        """
+        async with self.locked(expected=entry.seq - 1 if after is None else after) as session:
+            if run.live is not LiveRunState.FINISHED:
+                await self._replace(session, run, seq=entry.seq, href=entry.href)
+            await self.advance(session, position=entry.seq)
 
     async def reapply(self, result: AppliedResult, run: PreparedRun) -> None:
         """Apply a result anew under a changed registry, without moving the position.
 
         Nothing happens if an entry about it was applied since it was looked at: that was newer.
         """
-        async with self._database.transaction() as session:
-            await self._lock(session, expected=None)
-            query = self._database.dialect.query
-            same = (APPLIED.result_name == run.result_name) & (APPLIED.seq == result.seq)
-            if await session.fetch(query.from_(APPLIED).select(APPLIED.seq).where(same)):
-                await self._replace(session, run, seq=result.seq, href=result.href)
-                await self._advance(session, position=None)
+        await self.mend(result, run, found=result.seq)
+
+    async def mend(self, result: AppliedResult, run: PreparedRun, *, found: int | None) -> bool:
+        """Apply a result anew as of the entry `result.seq`, without moving the position.
+
+        False, and nothing happens, unless it is still applied as of the entry `found`, or with None not at all.
+        """
+        async with self.locked() as session:
+            if await self.applied_seq(session, run.result_name) != found:
+                return False
+            if run.spec is not None:  # else it has no tables
+                await self._clear_next_number(session, run.benchmark)
+            await self._replace(session, run, seq=result.seq, href=result.href)
+            await self.advance(session, position=None)
+            return True
 
     async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[AppliedResult]:
         """Results that were decided under another definition of their benchmark."""
@@ -166,6 +179,13 @@ class Projection:
                 found += [AppliedResult(*row) for row in rows]
         return found
 
+    @asynccontextmanager
+    async def locked(self, *, expected: int | None = None) -> AsyncIterator[Session]:
+        """A transaction under the lock. FeedGap if the position is not the `expected` one, if there is one."""
+        async with self._database.transaction() as session:
+            await self._lock(session, expected=expected)
+            yield session
+
     async def _lock(self, session: Session, *, expected: int | None) -> None:
         dialect = self._database.dialect
         query = dialect.query.from_(FEED_STATE).select(FEED_STATE.position, FEED_STATE.registry_hash)
@@ -175,20 +195,32 @@ class Projection:
         if expected is not None and position != expected:
             raise FeedGap(f"position is {position}, not {expected}")
 
-    async def _advance(self, session: Session, *, position: int | None) -> None:
+    async def advance(self, session: Session, *, position: int | None) -> None:
+        """Make a new version of the data of what was written under the lock; with a position, move to it."""
         query = self._database.dialect.query.update(FEED_STATE).set(FEED_STATE.version, FEED_STATE.version + 1)
         await session.execute(query if position is None else query.set(FEED_STATE.position, position))
 
     async def _replace(self, session: Session, run: PreparedRun, *, seq: int, href: str) -> None:
         query = self._database.dialect.query
+        if run.live is not None and await self._has_result(session, run, href):
+            return
         run_no = await self._remove(session, run)
+        await session.execute(query.from_(APPLIED).delete().where(APPLIED.result_name == run.result_name))
+        if run.live in (LiveRunState.FINISHED, LiveRunState.DISCARDED):
+            return
         if run.state is AppliedState.APPLIED and run.spec is not None:
             await self._insert_run(session, run, run.spec, seq=seq, run_no=run_no)
-        await session.execute(query.from_(APPLIED).delete().where(APPLIED.result_name == run.result_name))
         await session.insert(
             APPLIED,
             ["result_name", "seq", "benchmark", "sha256", "href", "state", "reason", "registry_hash"],
             [(run.result_name, seq, run.benchmark, run.sha256, href, run.state.value, run.reason, run.registry_hash)],
+        )
+
+    async def _has_result(self, session: Session, run: PreparedRun, href: str) -> bool:
+        """Whether a whole result has taken the place of a live run; the parts never take it back."""
+        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.href)
+        return any(
+            applied != href for (applied,) in await session.fetch(query.where(APPLIED.result_name == run.result_name))
         )
 
     async def _remove(self, session: Session, run: PreparedRun) -> int:
@@ -199,9 +231,26 @@ class Projection:
             [(greatest,)] = await session.fetch(query.from_(RUNS).select(fn.Max(RUNS.run_no)))
             return int(greatest or 0) + 1
         run_no = int(found[0][0])
-        for table in (RUNS, ANSWERS, BenchmarkTables(run.benchmark).sums):
-            await session.execute(query.from_(table).delete().where(table.run_no == run_no))
+        await self.delete_run(session, run_no, run.benchmark)
         return run_no
+
+    async def delete_run(self, session: Session, run_no: int, benchmark: str) -> None:
+        """Delete a run with its answers and sums."""
+        for table in (RUNS, ANSWERS, BenchmarkTables(benchmark).sums):
+            query = self._database.dialect.query.from_(table).delete()
+            await session.execute(query.where(table.run_no == run_no))
+
+    async def _clear_next_number(self, session: Session, benchmark: str) -> None:
+        """Where the row of the newest run was lost, its answers and sums still have the number that comes next."""
+        query = self._database.dialect.query
+        [(greatest,)] = await session.fetch(query.from_(RUNS).select(fn.Max(RUNS.run_no)))
+        await self.delete_run(session, int(greatest or 0) + 1, benchmark)
+
+    async def applied_seq(self, session: Session, result_name: str) -> int | None:
+        """The seq of the entry as of which a result is applied; None if it is not."""
+        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.seq)
+        rows = await session.fetch(query.where(APPLIED.result_name == result_name))
+        return int(rows[0][0]) if rows else None
 
     async def _insert_run(
         self, session: Session, run: PreparedRun, spec: BenchmarkSpec, *, seq: int, run_no: int
@@ -218,13 +267,13 @@ class Projection:
             RUNS,
             [
                 *("run_no", "result_name", "benchmark", "run_id", "model_id", "source", "timestamp", "time_key", "seq"),
-                *("set_no", "n_questions", "n_answers", "n_scored", "score_sum", "stated_score"),
+                *("set_no", "n_questions", "n_answers", "n_scored", "score_sum", "stated_score", "live"),
             ],
             [
                 (
                     *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
                     *(run.timestamp, run.time_key, seq, set_no, len({q.question_id for q in run.questions})),
-                    *(len(run.questions), n_scored, score_sum, run.stated_score),
+                    *(len(run.questions), n_scored, score_sum, run.stated_score, int(run.live is not None)),
                 )
             ],
         )

@@ -5,7 +5,8 @@ says so in the log and on /health, and tries again, so that an upgrade mends it.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -24,7 +25,7 @@ PREFETCH = 4
 """Results fetched and decoded ahead of the one being applied."""
 REAPPLY_BATCH = 100
 
-_UNDERSTOOD = frozenset({FeedKind.RESULT, FeedKind.INVALIDATED, FeedKind.RESTORED, FeedKind.FINISHED})
+_UNDERSTOOD = frozenset(FeedKind)
 
 
 class UnknownKind(Exception):
@@ -40,6 +41,8 @@ class Progress:
     """Greatest seq of the feed at the last look; None while the results service is away."""
     applying: str | None = None
     stopped: str | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once this instance's registry counts and what was decided by another is applied anew."""
 
     @property
     def lag(self) -> int | None:
@@ -61,6 +64,7 @@ async def follow_feed(
             if not reapplied:
                 await _reapply_outdated(feed, projection, registry, progress)
                 reapplied = True
+                progress.started.set()
             await _apply_next(feed, projection, registry, progress, wait_s=wait_s)
             pause_s, progress.stopped = FIRST_PAUSE_S, None
         except FeedGap:
@@ -91,12 +95,13 @@ async def _apply_next(
     progress.head = max(page.head, progress.position)
     fetching: list[asyncio.Task[PreparedRun]] = []
     try:
-        for index, entry in enumerate(page.entries):
-            ahead = page.entries[index + len(fetching) : index + PREFETCH]
+        entries = _without_outdated_parts(page.entries)
+        for index, entry in enumerate(entries):
+            ahead = entries[index + len(fetching) : index + PREFETCH]
             fetching += [asyncio.create_task(_prepare(feed, registry, coming)) for coming in ahead]
             progress.applying = entry.result_name
             run = await fetching.pop(0)
-            await projection.apply(entry, run)
+            await projection.apply(entry, run, after=progress.position)
             progress.position = entry.seq
             log.info(
                 "applied",
@@ -112,6 +117,20 @@ async def _apply_next(
             task.cancel()
         await asyncio.gather(*fetching, return_exceptions=True)
     progress.applying = None
+
+
+def _without_outdated_parts(entries: Sequence[FeedEntry]) -> list[FeedEntry]:
+    """`entries` without the parts of live runs that a later entry is about, too.
+
+    Applying a part takes all questions so far; to do so for each would cost the square of their number.
+    """
+    kept: list[FeedEntry] = []
+    later: set[str] = set()
+    for entry in reversed(entries):
+        if entry.kind != FeedKind.PART or entry.result_name not in later:
+            kept.append(entry)
+        later.add(entry.result_name)
+    return kept[::-1]
 
 
 async def _prepare(feed: FeedClient, registry: Registry, entry: FeedEntry) -> PreparedRun:

@@ -16,6 +16,10 @@ class FeedUnavailable(Exception):
     """The results service cannot be reached or does not answer as it should; the message says how."""
 
 
+class ResultAbsent(FeedUnavailable):
+    """The results service does not have what an entry names."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedPage:
     """Entries after a position, in order, and the feed's greatest seq when they were read."""
@@ -30,9 +34,9 @@ class FeedClient:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def read(self, *, after: int, wait_s: float) -> FeedPage:
-        """The next entries after `after`; waits up to `wait_s` seconds for the first."""
-        parameters: dict[str, str | int | float] = {"after": after, "limit": PAGE, "wait_s": wait_s}
+    async def read(self, *, after: int, wait_s: float, limit: int = PAGE) -> FeedPage:
+        """The next entries after `after`, at most `limit`; waits up to `wait_s` seconds for the first."""
+        parameters: dict[str, str | int | float] = {"after": after, "limit": limit, "wait_s": wait_s}
         response = await self._get("/feed", params=parameters, timeout_s=wait_s + 30)
         try:
             # Not str.splitlines: it also splits at U+2028 and U+0085, which a name may hold and JSON need not escape.
@@ -66,9 +70,8 @@ class FeedClient:
         except httpx.HTTPError as error:
             raise FeedUnavailable(f"the results service does not answer: {error or type(error).__name__}") from error
         if response.status_code != 200:
-            raise FeedUnavailable(
-                f"the results service answered {response.status_code} to GET {path}: {response.text[:300]}"
-            )
+            fault = ResultAbsent if response.status_code == 404 else FeedUnavailable
+            raise fault(f"the results service answered {response.status_code} to GET {path}: {response.text[:300]}")
         return response
 
 
@@ -78,7 +81,8 @@ async def open_feed(results_url: str, api_key: str | None) -> AsyncIterator[Feed
 
     A transport of its own makes httpx leave proxies alone and still honours SSL_CERT_FILE; `trust_env` would drop both.
     """
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    # Compressed answers of large results are several zstd frames, which httpx fails on where it knows zstd.
+    headers = {"Accept-Encoding": "gzip"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     transport = httpx.AsyncHTTPTransport()
     async with httpx.AsyncClient(base_url=results_url, headers=headers, transport=transport) as http:
         yield FeedClient(http)

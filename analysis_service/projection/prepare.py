@@ -7,9 +7,9 @@ import msgspec
 
 from shared.problems import Problem
 from shared.registry.specs import BenchmarkSpec, Registry
-from shared.results import ResultState
+from shared.results import LiveRunState, ResultState
 from shared.strict_json import read_json
-from shared.submission import Question, check_against, read_questions, stated_score
+from shared.submission import Question, check_against, learn, read_questions, stated_score
 from shared.timestamps import sort_key
 
 REASON_MAX = 2000
@@ -27,7 +27,7 @@ class AppliedState(StrEnum):
 
 
 class StoredDocument(msgspec.Struct, frozen=True):
-    """What the results service answers for one result."""
+    """What the results service answers for one result, or for a live run."""
 
     result_name: str
     run_id: str
@@ -38,6 +38,11 @@ class StoredDocument(msgspec.Struct, frozen=True):
     sha256: str
     state: ResultState
     data: msgspec.Raw
+    live: LiveRunState | None = None
+    """Of a live run, whose data are its questions so far while it goes on, and nothing after."""
+
+
+learn(StoredDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,12 @@ class PreparedRun:
     combinations: tuple[tuple[str | int | float | None, ...], ...]
     """Of each question, the values of the benchmark's fields as the SQL store keeps them."""
     stated_score: float | None
+    live: LiveRunState | None
+    """None of a result."""
 
 
 def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
-    """Decide about the result in `body`, the answer of GET /standardized_output/{result_name}."""
+    """Decide about the result or live run in `body`, the answer of GET at an entry's href."""
     document = msgspec.json.decode(body, type=StoredDocument)
     spec = registry.benchmarks.get(document.benchmark_name)
     questions: tuple[Question, ...] = ()
@@ -101,6 +108,7 @@ def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
         questions=questions,
         combinations=tuple(_combination(question, spec) for question in questions) if spec else (),
         stated_score=stated,
+        live=document.live,
     )
 
 

@@ -1,10 +1,12 @@
-"""What routes are given: the store, the feed and the registry that `create_app` put into the application's state."""
+"""What routes are given: what `create_app` put into the application's state."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from results_service.feed import Feed
+from results_service.pickers import Pickers
+from results_service.reading import ResultReader
 from results_service.store import ResultStore
 from shared.registry.specs import Registry
 
@@ -12,6 +14,16 @@ from shared.registry.specs import Registry
 def _store(request: Request) -> ResultStore:
     store: ResultStore = request.app.state.store
     return store
+
+
+def _reader(request: Request) -> ResultReader:
+    reader: ResultReader = request.app.state.reader
+    return reader
+
+
+def _pickers(request: Request) -> Pickers:
+    pickers: Pickers = request.app.state.pickers
+    return pickers
 
 
 def _feed(request: Request) -> Feed:
@@ -25,5 +37,7 @@ def _registry(request: Request) -> Registry:
 
 
 TheStore = Annotated[ResultStore, Depends(_store)]
+TheReader = Annotated[ResultReader, Depends(_reader)]
+ThePickers = Annotated[Pickers, Depends(_pickers)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 TheRegistry = Annotated[Registry, Depends(_registry)]

@@ -1,149 +1,91 @@
-"""`/raw_input` and `/standardized_output`: push a result, list what is stored, read one."""
+"""`GET /raw_input` and `/standardized_output`: list what is stored, read one result."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 
-from results_service.intake import read_result
-from results_service.routes.dependencies import TheRegistry, TheStore
-from results_service.store import FILTERS
+from results_service.listing import ListQuery
+from results_service.reading import StoredResult
+from results_service.routes.answers import Json, answer_json, entity_tag, is_known, refuse_repeats, takes_zstd
+from results_service.routes.dependencies import TheReader
 from shared.guard import require
 from shared.keys import Scope
-from shared.problems import UnsupportedMedia
-from shared.results import ResultDetail, ResultKind, ResultPage, StoredAnswer, StoreStatus
-from shared.submission import SubmissionDocument
-
-_OFF_LOOP_BYTES = 64 * 1024
-"""Bodies beyond this take longer to read than other requests should wait."""
-
-_EXAMPLES: dict[ResultKind, dict[str, Any]] = {
-    ResultKind.RAW: {
-        "run_id": "test-run-001",
-        "benchmark_name": "mmlu",
-        "timestamp": "2024-01-01T12:00:00Z",
-        "model_id": "gpt-4",
-        "source": "lm-eval",
-        "data": {"results": {"mmlu": {"acc,none": 0.85}}},
-    },
-    ResultKind.STANDARDIZED: {
-        "run_id": "test-run-001",
-        "benchmark_name": "mmlu",
-        "timestamp": "2024-01-01T12:00:00Z",
-        "model_id": "gpt-4",
-        "source": "lm-eval",
-        "data": {
-            "questions": [
-                {"question_id": "law/0", "score": 1, "answer": "B", "target": "B", "metadata": {"subject": "law"}},
-                {"question_id": "law/1", "status": "refused", "metadata": {"subject": "law"}},
-            ]
-        },
-    },
-}
-
-
-class ListQuery(BaseModel):
-    """Which results, and how many of them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    benchmark_name: str | None = None
-    model_id: str | None = None
-    source: str | None = None
-    run_id: str | None = None
-    limit: int = Field(default=100, ge=1, le=1000)
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
-
-
-class Json(Response):
-    """JSON that is text already."""
-
-    media_type = "application/json"
+from shared.results import ResultDetail, ResultKind, ResultPage
 
 
 def results_router(kind: ResultKind) -> APIRouter:
-    """The routes of one kind of result."""
-    router = APIRouter(prefix=f"/{kind}", tags=[kind.value])
+    """The routes that read results of one kind."""
+    router = APIRouter(prefix=f"/{kind}", tags=[kind.value], dependencies=[require(Scope.RESULTS_READ)])
 
-    @router.post(
+    @router.head("", include_in_schema=False, dependencies=[Depends(refuse_repeats)])
+    @router.get(
         "",
-        status_code=201,
-        responses={200: {"model": StoredAnswer, "description": "The same content was stored before"}},
-        openapi_extra=_body_documentation(kind),
-        dependencies=[require(Scope.RESULTS_WRITE)],
+        response_class=Json,
+        responses={200: {"model": ResultPage}, 304: {"description": "As `If-None-Match` has it"}},
+        dependencies=[Depends(refuse_repeats)],
     )
-    async def push_result(request: Request, response: Response, store: TheStore, registry: TheRegistry) -> StoredAnswer:
-        """Store a result. The answer comes when it is safe: written to a majority and its journals.
+    async def list_results(query: Annotated[ListQuery, Query()], request: Request, reader: TheReader) -> Response:
+        """Results without their data. Pages stay right while results are being pushed.
 
-        201 for a new result, 200 if the same content was stored before, 409 if its name is taken by other content.
+        A walk from page to page meets each result once; those that come while it goes on are in it where their place
+        in the order is still ahead.
         """
-        _check_encoding(request)
-        body = await request.body()
-        if len(body) > _OFF_LOOP_BYTES:
-            result = await asyncio.to_thread(read_result, body, kind, registry)
-        else:
-            result = read_result(body, kind, registry)
-        status = await store.put(result)
-        unchanged = status is StoreStatus.UNCHANGED
-        response.status_code = 200 if unchanged else 201
-        return StoredAnswer(
-            result_name=result.result_name,
-            status=status,
-            unchanged=unchanged,
-            sha256=result.sha256,
-            questions=result.questions,
-            warnings=list(result.warnings),
-        )
+        return answer_json(request, await reader.page(kind, query))
 
-    @router.get("", dependencies=[require(Scope.RESULTS_READ)])
-    async def list_results(query: Annotated[ListQuery, Query()], store: TheStore) -> ResultPage:
-        """Envelopes, newest first. `data` is not read for it; pages stay right while results are being pushed."""
-        filters = query.model_dump(include=set(FILTERS), exclude_none=True)
-        return await store.page(kind, filters, query.limit, query.cursor)
-
+    @router.head("/{result_name}", include_in_schema=False)
     @router.get(
         "/{result_name}",
         response_class=Json,
-        responses={200: {"model": ResultDetail}},
-        dependencies=[require(Scope.RESULTS_READ)],
+        responses={200: {"model": ResultDetail}, 304: {"description": "As `If-None-Match` has it"}},
     )
-    async def read_one(result_name: str, store: TheStore) -> Response:
-        """One result with its data, byte for byte as it was received. The time in the name may be spelled any way."""
-        stored = await store.get(kind, result_name)
-        head = stored.summary.model_dump_json().encode().removesuffix(b"}") + b',"data":'
+    async def read_one(result_name: str, request: Request, reader: TheReader) -> Response:
+        """One result with its data, byte for byte as it was received. The time in the name may be spelled any way.
+
+        With `Accept-Encoding: zstd` it is sent compressed, as it is stored.
+        """
+        zstd = takes_zstd(request)
+        if request.method == "HEAD" or "if-none-match" in request.headers:
+            told = await reader.result(kind, result_name, with_data=False)
+            headers = _headers(told, zstd=zstd)
+            if is_known(request, headers["ETag"]):
+                return Response(status_code=304, headers=headers)
+            if request.method == "HEAD":
+                return _without_body(told, headers)
+        stored = await reader.result(kind, result_name, with_data=True)
+        headers = _headers(stored, zstd=zstd)
+        pieces = reader.frames(stored) if zstd else reader.body(stored)
+        first = await anext(pieces)  # while the answer can still be a problem
         if stored.in_one_piece:
-            data = b"".join([chunk async for chunk in stored.data])
-            return Json(head + data + b"}")
-        length = len(head) + stored.summary.bytes + 1
-        stream = _around(head, stored.data, b"}")
-        return StreamingResponse(stream, media_type=Json.media_type, headers={"Content-Length": str(length)})
+            return Json(first, headers=headers)
+        if not zstd:
+            headers["Content-Length"] = str(stored.size)
+        return StreamingResponse(_chained(first, pieces), media_type=Json.media_type, headers=headers)
 
     return router
 
 
-async def _around(head: bytes, data: AsyncIterator[bytes], tail: bytes) -> AsyncIterator[bytes]:
-    yield head
-    async for chunk in data:
-        yield chunk
-    yield tail
-
-
-def _check_encoding(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedMedia(f"Content-Encoding {encoding!r} is not read here; send the body as plain JSON")
-
-
-def _body_documentation(kind: ResultKind) -> dict[str, Any]:
-    """The request body for /docs. FastAPI does not see it, for the bytes of `data` matter and it would parse them."""
-    schema = SubmissionDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)  # Provenance; the answers' models have brought it into the components
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": _EXAMPLES[kind]}},
-        }
+def _headers(stored: StoredResult, *, zstd: bool) -> dict[str, str]:
+    # The head holds the digest of the data and every correction, so it changes whenever anything does.
+    headers = {
+        "ETag": entity_tag(stored.head, "-zstd" if zstd else ""),
+        "Vary": "Accept-Encoding",
+        "Cache-Control": "no-cache",
     }
+    return headers | {"Content-Encoding": "zstd"} if zstd else headers
+
+
+def _without_body(stored: StoredResult, headers: dict[str, str]) -> Response:
+    answer = Json(headers=headers)
+    if "Content-Encoding" in headers:
+        del answer.headers["Content-Length"]  # known only when the data has been read
+    else:
+        answer.headers["Content-Length"] = str(stored.size)
+    return answer
+
+
+async def _chained(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in others:
+        yield piece

@@ -1,5 +1,7 @@
 """Where keys are disabled, a page of another site that somebody's browser shows may not use the services."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -7,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from tests.conftest import ResultsUnderTest
+from tests.conftest import ResultsUnderTest, StartResults
 
 OWN = "http://127.0.0.1:8000"
 
@@ -66,19 +68,29 @@ async def test_names_that_were_made_to_point_here(
     assert response.status_code == (200 if passes else 403), response.text
 
 
-async def test_the_documentation_says_that_keys_are_asked_for(results: ResultsUnderTest) -> None:
-    schema = (await results.client.get("/openapi.json")).json()
-    assert schema["components"]["securitySchemes"] == {
-        "HTTPBearer": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "An API key. Not needed where the service runs with AUTH=disabled.",
+def operations(schema: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method, path): operation for path, methods in schema["paths"].items() for method, operation in methods.items()
+    }
+
+
+async def test_every_route_but_health_asks_for_a_key_and_says_so(start_results: StartResults, tmp_path: Path) -> None:
+    """Direct routes check their keys themselves, so that each does is not a matter of course."""
+    keys = tmp_path / "keys.toml"
+    keys.write_text("")
+    async with start_results(auth="keys", api_keys_file=keys) as results:
+        schema = (await results.client.get("/openapi.json")).json()
+        assert schema["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+        assert {path for (_, path), operation in operations(schema).items() if "security" not in operation} == {
+            "/health"
         }
-    }
-    open_paths = {
-        path
-        for path, methods in schema["paths"].items()
-        for operation in methods.values()
-        if "security" not in operation
-    }
-    assert open_paths == {"/health"}
+        for method, path in operations(schema):
+            filled = re.sub(r"\{\w+\}", "1", path)
+            response = await results.client.request(method, filled, content=b"{}" if method == "post" else None)
+            assert response.status_code == (200 if path == "/health" else 401), (method, path)
+        assert results.stored() == {}
+
+
+async def test_without_keys_the_documentation_asks_for_none(results: ResultsUnderTest) -> None:
+    schema = (await results.client.get("/openapi.json")).json()
+    assert not [name for name, operation in operations(schema).items() if "security" in operation]

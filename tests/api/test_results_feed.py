@@ -3,9 +3,12 @@
 import asyncio
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from results_service import feed
 
 if TYPE_CHECKING:
     from tests.conftest import ResultsUnderTest, StartResults
@@ -121,7 +124,10 @@ async def test_start_finds_an_entry_whose_envelope_was_not_settled(
         assert again.database["standardized_output"].count_documents({"settled": False}) == 0
 
 
-async def test_pushing_again_enters_what_a_crash_kept_out(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+async def test_pushing_again_enters_what_a_crash_kept_out(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HEAD_TRUSTED_S", 0)  # the entry that is taken out here never was in after a crash
     await results.client.post("/standardized_output", json=make_result())
     expected = await read_feed(results)
     forget_entry(results, settled=False)
@@ -131,12 +137,17 @@ async def test_pushing_again_enters_what_a_crash_kept_out(results: "ResultsUnder
         assert await read_feed(results) == expected
 
 
-async def test_pushing_again_uses_blobs_that_a_crash_left(results: "ResultsUnderTest", make_result: MakeResult) -> None:
-    first = (await results.client.post("/standardized_output", json=make_result())).json()
+async def test_pushing_again_uses_data_that_a_crash_left(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HEAD_TRUSTED_S", 0)
+    answers = [sha256(str(number).encode()).hexdigest() for number in range(1000)]  # too much to ride in an envelope
+    document = make_result(data={"questions": [], "answers": answers})
+    first = (await results.client.post("/standardized_output", json=document)).json()
     results.database["standardized_output"].delete_many({})
     results.database["feed"].delete_many({})
-    again = await results.client.post("/standardized_output", json=make_result())
+    again = await results.client.post("/standardized_output", json=document)
     kept = await results.client.get(f"/standardized_output/{first['result_name']}")
-    assert (again.status_code, kept.status_code) == (201, 200)
+    assert (again.status_code, kept.status_code, kept.json()["data"]["answers"]) == (201, 200, answers)
     assert results.database["blobs"].count_documents({}) == 1
     assert [entry["seq"] for entry in await read_feed(results)] == [1]

@@ -1,12 +1,16 @@
 """Pushing results: created, unchanged, conflict; what is kept; what is refused, and that a refusal changes nothing."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from hashlib import sha256
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from shared.compression import compress
 
 if TYPE_CHECKING:
     from tests.conftest import ResultsUnderTest, StartResults
@@ -156,12 +160,12 @@ async def test_data_beyond_mongodbs_document_limit(results: "ResultsUnderTest", 
     body = with_data(make_result(), data)
     first = await results.client.post("/raw_input", content=body)
     second = await results.client.post("/raw_input", content=body)
-    kept = await results.client.get(f"/raw_input/{NAME}")
+    kept = await results.client.get(f"/raw_input/{NAME}", headers={"Accept-Encoding": "identity"})
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert int(kept.headers["content-length"]) == len(kept.content)
     assert kept.content.endswith(b',"data":' + data + b"}")
-    assert results.stored()["blobs"] == 3
+    assert results.stored()["blobs"] == 6  # of the first; what the second had stored before its name was known is gone
 
 
 async def test_provenance_and_summary_survive(results: "ResultsUnderTest", make_result: MakeResult) -> None:
@@ -187,6 +191,31 @@ async def test_many_at_once_store_one(results: "ResultsUnderTest", make_result: 
     assert set(codes) <= {200, 201, 409}
     assert results.database["standardized_output"].count_documents({}) == 1
     assert results.database["feed"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_many_at_once_of_other_content_store_one_whole(
+    results: "ResultsUnderTest", make_result: MakeResult, kind: str
+) -> None:
+    documents = [make_result(data={"text": token_hex(5000)}) for _ in range(6)]  # more than rides in an envelope
+    answers = await asyncio.gather(*(results.client.post(f"/{kind}", json=document) for document in documents))
+    kept = await results.client.get(f"/{kind}/{NAME}")
+
+    codes = [answer.status_code for answer in answers]
+    assert sorted(codes) == [201, 409, 409, 409, 409, 409]
+    assert kept.json()["data"] == documents[codes.index(201)]["data"]
+    assert results.stored()["blobs"] == 1
+
+
+async def test_the_same_data_under_two_names_at_once(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    data = {"text": token_hex(5000)}
+    documents = [make_result(run_id=f"run-{number}", data=data) for number in range(6)]
+    answers = await asyncio.gather(*(results.client.post("/standardized_output", json=each) for each in documents))
+    assert {answer.status_code for answer in answers} == {201}
+    for answer in answers:
+        kept = await results.client.get(f"/standardized_output/{answer.json()['result_name']}")
+        assert kept.json()["data"] == data
+    assert results.stored() == {"standardized_output": 6, "feed": 6, "blobs": 1}
 
 
 QUESTION = {"question_id": "q1", "score": 1.0}
@@ -292,10 +321,23 @@ async def test_what_is_accepted_but_not_read_is_said(results: "ResultsUnderTest"
     assert any("no data.questions" in warning for warning in stated.json()["warnings"])
 
 
-async def test_encoded_bodies_are_refused(results: "ResultsUnderTest") -> None:
-    answer = await results.client.post("/raw_input", content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+@pytest.mark.parametrize(("encoding", "encode"), [("gzip", gzip.compress), ("zstd", compress)])
+async def test_encoded_bodies_are_stored_as_they_were_before(
+    results: "ResultsUnderTest", make_result: MakeResult, encoding: str, encode: Callable[[bytes], bytes]
+) -> None:
+    body = json.dumps(make_result()).encode()
+    headers = {"Content-Encoding": encoding}
+    encoded = await results.client.post("/raw_input", content=encode(body), headers=headers)
+    assert encoded.status_code == 201, encoded.text
+    plain = await results.client.post("/raw_input", content=body)
+    assert (plain.status_code, plain.json()["unchanged"]) == (200, True)
+    assert plain.json()["sha256"] == encoded.json()["sha256"]
+
+
+async def test_other_encodings_are_refused(results: "ResultsUnderTest") -> None:
+    answer = await results.client.post("/raw_input", content=b"{}", headers={"Content-Encoding": "br"})
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:scorehouse:problem:unsupported-media")
-    assert "gzip" in answer.json()["detail"]
+    assert answer.headers["accept-encoding"] == "gzip, zstd"
 
 
 async def test_any_content_type_is_read(results: "ResultsUnderTest", make_result: MakeResult) -> None:

@@ -2,13 +2,19 @@
 
 import itertools
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pytest
+
+from results_service.documents import stored_id
+from scorehouse.calls import ListFilters, ScorehouseError
+from scorehouse.client import AsyncScorehouse
+from shared.results import ResultSort, ResultState
+from tests.api.conftest import serve
 
 if TYPE_CHECKING:
     from tests.conftest import ResultsUnderTest, StartResults
@@ -34,7 +40,7 @@ async def test_a_list_item(results: "ResultsUnderTest", make_result: MakeResult)
 
     data = json.dumps(make_result()["data"], separators=(",", ":")).encode()
     assert before <= received_at <= datetime.now(UTC)
-    assert page["next_cursor"] is None
+    assert (page["next_cursor"], page["total"]) == (None, None)
     assert item == {
         "result_name": NAME,
         "run_id": "run-1",
@@ -52,45 +58,113 @@ async def test_a_list_item(results: "ResultsUnderTest", make_result: MakeResult)
     }
 
 
-async def test_pages_are_newest_first_and_stay_right_while_results_come_in(
-    results: "ResultsUnderTest", make_result: MakeResult
-) -> None:
-    # Equal times, and a fraction: as text "…00.5Z" would sort before "…00Z".
-    times = [f"2024-01-0{day}T00:00:00{fraction}Z" for day in (3, 1, 2) for fraction in ("", ".5", ".25")]
-    for time, run in itertools.product(times, ("a", "b")):
-        await push(results, make_result(timestamp=time, run_id=run, model_id="m"))
-    expected = [
-        name
-        for time in sorted(set(times), key=lambda text: text.removesuffix("Z"), reverse=True)
-        for name in (f"{time}-mmlu-a", f"{time}-mmlu-b")
-    ]
+# Equal times, and fractions: as text "…00.5Z" would sort before "…00Z".
+TIMES = [f"2024-01-0{day}T00:00:00{fraction}Z" for day in (3, 1, 2) for fraction in ("", ".5", ".25")]
 
+
+async def walk(results: "ResultsUnderTest", between: Callable[[], Awaitable[object]], **parameters: str) -> list[str]:
+    """The names on all pages of a list; something happens after each page but the last."""
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        parameters = {"limit": "4"} | ({"cursor": cursor} if cursor else {})
-        page = (await results.client.get("/standardized_output", params=parameters)).json()
-        seen += [item["result_name"] for item in page["items"]]
-        cursor = page["next_cursor"]
+        wanted = {"limit": "4"} | parameters | ({"cursor": cursor} if cursor else {})
+        answer = await results.client.get("/standardized_output", params=wanted)
+        assert answer.status_code == 200, answer.text
+        seen += [item["result_name"] for item in answer.json()["items"]]
+        cursor = answer.json()["next_cursor"]
         if cursor is None:
-            break
-        await push(results, make_result(timestamp="2025-01-01T00:00:00Z", run_id=f"late-{len(seen)}"))
-    assert seen == expected
+            return seen
+        await between()
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"model_id": "m"}, {"since": "2024-01-01T00:00:00Z", "until": "2024-01-03T00:00:00.1Z"}]
+)
+@pytest.mark.parametrize("sort", ["-timestamp", "timestamp", "-arrival", "arrival"])
+async def test_pages_stay_right_while_results_come_in(
+    results: "ResultsUnderTest", make_result: MakeResult, sort: str, filters: dict[str, str]
+) -> None:
+    arrived = [
+        await push(results, make_result(timestamp=time, run_id=run, model_id="m"))
+        for time, run in itertools.product(TIMES, ("b", "a"))
+    ]
+    present = sorted(arrived, key=stored_id) if sort.endswith("timestamp") else arrived
+    if sort.startswith("-"):
+        present = present[::-1]
+    if "since" in filters:
+        present = [name for name in present if name.partition("Z")[0] < "2024-01-03T00:00:00.1"]
+
+    late = itertools.count()
+
+    async def more() -> None:
+        for time in ("2020-01-01T00:00:00Z", "2024-01-02T00:00:00Z", "2030-01-01T00:00:00Z"):
+            await push(results, make_result(timestamp=time, run_id=f"late-{next(late)}", model_id="m"))
+
+    seen = await walk(results, more, sort=sort, **filters)
+    assert len(seen) == len(set(seen))
+    assert [name for name in seen if "late" not in name] == present
+
+
+async def test_the_newest_is_first(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    for time in ("2024-01-01T00:00:00Z", "2024-01-01T00:00:00.5Z", "2023-12-31T23:59:59.9Z"):
+        await push(results, make_result(timestamp=time))
+    page = (await results.client.get("/standardized_output")).json()
+    assert [item["timestamp"][-5:] for item in page["items"]] == ["00.5Z", "0:00Z", "59.9Z"]
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("benchmark_name", "aime"), ("model_id", "Phi_4"), ("source", "elsewhere"), ("run_id", "Run-1")],
+    [
+        ("benchmark_name", "aime"),
+        ("model_id", "Phi_4"),
+        ("source", "elsewhere"),
+        ("run_id", "Run-1"),
+        ("tokenizer_id", "tok/2"),
+    ],
 )
 async def test_filters(results: "ResultsUnderTest", make_result: MakeResult, field: str, value: str) -> None:
     await push(results, make_result())
     wanted = await push(results, make_result(**({"timestamp": "2024-01-02T00:00:00Z"} | {field: value})))
     await push(results, make_result(timestamp="2024-01-03T00:00:00Z", model_id="phi_4"))
 
-    found = (await results.client.get("/standardized_output", params={field: value})).json()
-    none = (await results.client.get("/standardized_output", params={field: value + "x"})).json()
-    assert [item["result_name"] for item in found["items"]] == [wanted]
-    assert none == {"items": [], "next_cursor": None}
+    for sort in ("-timestamp", "arrival"):
+        found = (await results.client.get("/standardized_output", params={field: value, "sort": sort})).json()
+        none = (await results.client.get("/standardized_output", params={field: value + "x", "sort": sort})).json()
+        assert [item["result_name"] for item in found["items"]] == [wanted]
+        assert none == {"items": [], "next_cursor": None, "total": None}
+
+
+async def test_filters_narrow_each_other(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    for model, source, day in itertools.product(("a", "b"), ("s", "t"), (1, 2, 3)):
+        run = f"{model}{source}{day}"
+        document = make_result(model_id=model, source=source, run_id=run, timestamp=f"2024-01-0{day}T00:00:00Z")
+        await push(results, document)
+    invalidation = {"author": "ada", "reason": "wrong"}
+    name = "2024-01-02T00:00:00Z-mmlu-at2"
+    await results.client.post(f"/standardized_output/{name}/invalidation", json=invalidation)
+
+    async def runs(**parameters: str) -> set[str]:
+        page = (await results.client.get("/standardized_output", params=parameters | {"total": "true"})).json()
+        assert page["total"] == len(page["items"])
+        return {item["run_id"] for item in page["items"]}
+
+    assert await runs(model_id="a", source="t") == {"at1", "at2", "at3"}
+    assert await runs(model_id="a", source="t", state="valid") == {"at1", "at3"}
+    assert await runs(state="invalidated", sort="arrival") == {"at2"}
+    assert await runs(state="invalidated", model_id="b") == set()
+    since = {"since": "2024-01-02T09:00:00+09:00"}
+    assert await runs(model_id="a", **since) == {"as2", "as3", "at2", "at3"}
+    assert await runs(model_id="a", until="2024-01-03T00:00:00Z", sort="-arrival", **since) == {"as2", "at2"}
+
+
+async def test_totals_only_on_request(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    for number in range(5):
+        await push(results, make_result(run_id=f"r{number}"))
+    for parameters, total in (({}, None), ({"total": "false"}, None), ({"total": "true"}, 5)):
+        page = (await results.client.get("/standardized_output", params=parameters | {"limit": "2"})).json()
+        assert page["total"] == total
+        further = parameters | {"limit": "2", "cursor": page["next_cursor"]}
+        assert (await results.client.get("/standardized_output", params=further)).json()["total"] == total
 
 
 async def test_the_kinds_are_apart(results: "ResultsUnderTest", make_result: MakeResult) -> None:
@@ -100,7 +174,8 @@ async def test_the_kinds_are_apart(results: "ResultsUnderTest", make_result: Mak
 
 
 async def test_lists_do_not_touch_data(results: "ResultsUnderTest", make_result: MakeResult) -> None:
-    await push(results, make_result())
+    questions = [{"question_id": f"q{number}", "answer": sha256(b"%d" % number).hexdigest()} for number in range(200)]
+    await push(results, make_result(data={"questions": [question | {"score": 1} for question in questions]}))
     results.database["blobs"].drop()
     listed = await results.client.get("/standardized_output")
     read = await results.client.get(f"/standardized_output/{NAME}")
@@ -108,33 +183,87 @@ async def test_lists_do_not_touch_data(results: "ResultsUnderTest", make_result:
     assert (read.status_code, read.json()["type"]) == (500, "urn:scorehouse:problem:internal")
 
 
-async def test_lists_are_answered_from_an_index(results: "ResultsUnderTest", make_result: MakeResult) -> None:
-    await push(results, make_result())
-    for filters in ({}, {"model_id": "gpt-4"}, {"benchmark_name": "mmlu"}, {"source": "tests"}, {"run_id": "run-1"}):
-        plan = results.database["standardized_output"].find(filters).sort([("time_key", -1), ("_id", 1)]).explain()
-        stages = json.dumps(plan["queryPlanner"]["winningPlan"], default=str)
-        first_key = next(iter(filters), "time_key")
-        assert f'"keyPattern": {{"{first_key}": ' in stages
-        assert '"SORT"' not in stages
-
-
 @pytest.mark.parametrize(
     ("parameters", "place", "said"),
     [
         ({"limit": "0"}, "query.limit", "greater than or equal to 1"),
-        ({"limit": "1001"}, "query.limit", "less than or equal to 1000"),
+        ({"limit": "1001"}, "query.limit", "at most 1,000 (setting MAX_PAGE)"),
+        ({"limit": str(2**70)}, "query.limit", "at most 1,000"),
+        ({"limit": "9" * 5000}, "query.limit", "integer"),
         ({"limit": "x"}, "query.limit", "integer"),
+        ({"limit": ["1", "2"]}, "query.limit", "more than once"),
+        ({"model_id": ["a", "b"]}, "query.model_id", "more than once"),
+        ({"model_id": ""}, "query.model_id", "must not be empty"),
+        ({"source": "a\0b"}, "query.source", "control characters"),
+        ({"state": "deleted"}, "query.state", "'valid' or 'invalidated'"),
+        ({"sort": "model_id"}, "query.sort", "'-timestamp', 'timestamp'"),
+        ({"since": "yesterday"}, "query.since", "RFC 3339"),
+        ({"until": "2024-01-01T00:00:00"}, "query.until", "RFC 3339"),
+        ({"since": "2024-01-02T00:00:00Z", "until": "2024-01-01T00:00:00Z"}, "query.until", "is before since"),
+        ({"total": "maybe"}, "query.total", "boolean"),
+        ({"cursor": ""}, "query.cursor", "next_cursor"),
         ({"cursor": "x"}, "query.cursor", "next_cursor"),
         ({"cursor": "WzEsMl0="}, "query.cursor", "next_cursor"),
         ({"benchmark": "mmlu"}, "query.benchmark", "is not a field"),
     ],
 )
-async def test_list_refusals(results: "ResultsUnderTest", parameters: dict[str, str], place: str, said: str) -> None:
+async def test_list_refusals(results: "ResultsUnderTest", parameters: dict[str, Any], place: str, said: str) -> None:
     answer = await results.client.get("/raw_input", params=parameters)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:scorehouse:problem:invalid-request")
     (fault,) = answer.json()["faults"]
     assert fault["place"] == place
     assert said in fault["detail"]
+
+
+async def test_a_cursor_is_good_for_its_own_list_alone(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    for number in range(3):
+        await push(results, make_result(run_id=f"r{number}"))
+        await push(results, make_result(run_id=f"r{number}"), "raw_input")
+    cursor = (await results.client.get("/raw_input", params={"limit": "1"})).json()["next_cursor"]
+    others: list[tuple[str, dict[str, str], str]] = [
+        ("/standardized_output", {}, "another list"),
+        ("/raw_input", {"model_id": "gpt-4"}, "other filters"),
+        ("/raw_input", {"sort": "arrival"}, "sorted by '-timestamp'"),
+        ("/sources", {"kind": "raw_input"}, "not one that a list gave"),
+    ]
+    for path, parameters, said in others:
+        answer = await results.client.get(path, params=parameters | {"cursor": cursor})
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:scorehouse:problem:invalid-request")
+        assert said in answer.json()["detail"]
+    assert (await results.client.get("/raw_input", params={"cursor": cursor, "limit": "2"})).status_code == 200
+
+
+async def test_the_longest_page_is_a_setting(start_results: "StartResults") -> None:
+    async with start_results(max_page=5) as running:
+        for path in ("/raw_input", "/models"):
+            assert (await running.client.get(path, params={"limit": "5"})).status_code == 200
+            too_long = await running.client.get(path, params={"limit": "6"})
+            assert too_long.json()["detail"] == "query.limit: must be at most 5 (setting MAX_PAGE)"
+
+
+async def test_the_client_takes_the_same_filters(start_results: "StartResults", make_result: MakeResult) -> None:
+    async with start_results() as running, serve(running.app) as url, AsyncScorehouse(url) as house:
+        for model, day in itertools.product(("a", "b"), (1, 2, 3)):
+            document = make_result(
+                model_id=model, tokenizer_id="t", timestamp=f"2024-01-0{day}T00:00:00Z", run_id=model
+            )
+            await push(running, document)
+
+        async def names(**filters: Unpack[ListFilters]) -> list[str]:
+            return [result.result_name async for result in house.list_results(**filters)]
+
+        assert len(await names()) == 6
+        assert await names(
+            model_id="a",
+            tokenizer_id="t",
+            source=None,
+            state=ResultState.VALID,
+            since=datetime(2024, 1, 1, 9, tzinfo=timezone(timedelta(hours=9))),
+            until="2024-01-03T00:00:00Z",
+            sort=ResultSort.FIRST_ARRIVED,
+        ) == ["2024-01-01T00:00:00Z-mmlu-a", "2024-01-02T00:00:00Z-mmlu-a"]
+        with pytest.raises(ScorehouseError, match=r"query\.since"):
+            await names(since="yesterday")
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,12 @@ class FakeResults:
     documents: dict[str, bytes] = field(default_factory=dict)
     away: bool = False
     asked: int = 0
+    fetched: list[str] = field(default_factory=list)
 
-    def add(self, run_id: str, *, kind: str = "result", seq: int | None = None) -> None:
-        body = document([make_answer("q1", 1.0)], run_id=run_id)
+    def add(self, run_id: str, *, kind: str = "result", seq: int | None = None, live: str | None = None) -> None:
+        body = document([make_answer("q1", 1.0)], run_id=run_id, live=live)
         name = json.loads(body)["result_name"]
-        href = f"/standardized_output/{name}"
+        href = f"/standardized_output/{name}" if live is None else f"/live_runs/{name}/questions"
         self.documents[href] = body
         seq = len(self.entries) + 1 if seq is None else seq
         self.entries.append({"seq": seq, "kind": kind, "result_name": name, "sha256": "0", "href": href})
@@ -50,6 +51,7 @@ class FakeResults:
             after = int(request.url.params["after"])
             lines = [json.dumps(entry) for entry in self.entries if int(str(entry["seq"])) > after]
             return httpx.Response(200, text="\n".join(lines), headers={"Feed-Head": str(len(self.entries))})
+        self.fetched.append(request.url.path)
         if request.url.path in self.documents:
             return httpx.Response(200, content=self.documents[request.url.path])
         return httpx.Response(404, text="not found")
@@ -101,6 +103,26 @@ async def test_entries_are_applied_in_order_and_lag_is_told(fake: FakeResults, t
         fake.add("late")
         fake.away = False
         await reached(lambda: progress.position == 21)
+
+
+async def test_of_the_parts_on_a_page_only_a_live_runs_last_is_fetched(fake: FakeResults, tmp_path: Path) -> None:
+    for number in range(20):
+        fake.add("a", kind="part", live="live")
+        fake.add("b", kind="part", live="live")
+        fake.add(f"r{number}")
+    fake.add("b", kind="finished")
+    fake.add("c", kind="part", live="finished")
+    fake.add("d", kind="finished")
+    fake.add("d", kind="part", live="finished")  # its sender was slow
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 64)
+        assert len([path for path in fake.fetched if "live_runs" in path]) == 3
+        assert len(fake.fetched) == 25
+        fake.add("a", kind="discarded", live="discarded")
+        await reached(lambda: progress.position == 65)
+    async with open_sqlite(tmp_path / "a") as database, database.snapshot() as session:
+        names = await session.fetch(database.dialect.query.from_(APPLIED).select(APPLIED.result_name))
+    assert len(names) == 22, "twenty results, b and d; a is discarded, of c the result is still to come"
 
 
 async def test_an_unknown_kind_stops_visibly_and_is_not_skipped(fake: FakeResults, tmp_path: Path) -> None:

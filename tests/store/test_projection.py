@@ -178,7 +178,7 @@ async def test_a_crash_half_way_leaves_nothing(
     async def crash(*_: Any, **__: Any) -> None:
         raise Crash
 
-    monkeypatch.setattr(Projection, "_advance", crash)  # everything is written but the position
+    monkeypatch.setattr(Projection, "advance", crash)  # everything is written but the position
     with pytest.raises(Crash):
         await projection.apply(entry_of(run, 1), run)
     monkeypatch.undo()

@@ -163,7 +163,8 @@ def foreign(path: Path, *, top_only: bool) -> set[str]:
         if top_only
         else {name for _, name in imported(path)}
     )
-    tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {*PACKAGES, "tests"}
+    # The standard library has `compression` from Python 3.14 on.
+    tops = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "compression", *PACKAGES, "tests"}
     # Parts of FastAPI and pydantic, in step with them.
     came_with = {"starlette": "fastapi", "pydantic_core": "pydantic"}
     return {canonicalize_name(_owners().get(came_with.get(top, top), [top])[0]) for top in tops}

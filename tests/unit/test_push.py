@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from scorehouse.cli import app
-from scorehouse.documents import Document, Unreadable, find_files, read_documents, split_array
+from scorehouse.documents import Document, FilePart, Unreadable, find_files, read_documents, split_array
 from scorehouse.push import PushReport, documents_under
-from shared.problems import Fault, InvalidRequest, ResultConflict, StoreUnavailable
-from shared.results import StoredAnswer, StoreStatus
+from shared.problems import Fault, InvalidRequest, Problem, ResultConflict, StoreUnavailable
+from shared.results import StoredAnswer
+from tests.results_double import ResultsDouble, problem_answer, stored, stored_answer
 
 URL = "http://results.test"
 
@@ -32,7 +33,8 @@ def read(file: Path) -> list[tuple[str, bytes]]:
     found = []
     for document in read_documents(file):
         assert isinstance(document, Document)
-        found.append((document.place.removeprefix(str(file)), document.body))
+        body = document.body if isinstance(document.body, bytes) else b"".join(document.body.blocks())
+        found.append((document.place.removeprefix(str(file)), body))
     return found
 
 
@@ -98,10 +100,47 @@ JSON = st.recursive(
 def test_an_array_splits_the_same_wherever_its_blocks_end(values: list[object], block: int, indent: int | None) -> None:
     text = json.dumps(values, indent=indent).encode()
     pieces = list(split_array([text[at : at + block] for at in range(0, len(text), block)], "f"))
-    assert [json.loads(body) for _, body in pieces] == values
+    assert [json.loads(body) for _, body in pieces if isinstance(body, bytes)] == values
     for place, body in pieces:
+        assert isinstance(body, bytes)
         line = int(place.split(":")[1].split(" ")[0])
         assert text.split(b"\n")[line - 1].strip().startswith(body.split(b"\n")[0][:5].strip()) or indent is None
+
+
+@pytest.mark.parametrize("ending", ["json", "ndjson", "json.gz", "ndjson.gz"])
+@pytest.mark.parametrize("shape", ["array", "whole"])
+def test_large_documents_are_left_where_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, shape: str
+) -> None:
+    monkeypatch.setattr("scorehouse.documents.KEPT_BYTES", 1000)
+    monkeypatch.setattr("scorehouse.documents._BLOCK_BYTES", 300)
+    bodies = [json.dumps({"n": number, "x": ['"]}' * size]}).encode() for number, size in enumerate((5, 2000, 7, 900))]
+    if "ndjson" in ending:
+        content = b"\n".join([*bodies[:2], b"", *bodies[2:]])
+    elif shape == "array":
+        content = b" [\n  " + b" ,\n  ".join(bodies) + b"\n]"
+    else:
+        bodies = bodies[1:2]
+        content = b" " * 2500 + bodies[0]
+    file = write(tmp_path / f"a.{ending}", content)
+    documents = [document for document in read_documents(file) if isinstance(document, Document)]
+    assert [isinstance(document.body, FilePart) for document in documents] == [len(body) >= 1000 for body in bodies]
+    assert [body.strip() for _, body in read(file)] == bodies
+    assert sum(document.file_bytes for document in documents) == file.stat().st_size
+    if shape == "array" and "ndjson" not in ending:
+        assert [place for place, _ in read(file)] == [f":{number + 1} (document {number})" for number in range(1, 5)]
+
+
+@given(values=st.lists(JSON, max_size=5), block=st.integers(1, 20), kept=st.integers(1, 30))
+def test_an_array_splits_the_same_whatever_is_kept(values: list[object], block: int, kept: int) -> None:
+    text = json.dumps(values, indent=1).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scorehouse.documents.KEPT_BYTES", kept)
+        found = list(split_array([text[at : at + block] for at in range(0, len(text), block)], "f"))
+    bodies = [
+        body if isinstance(body, bytes) else text[body.start : body.start + (body.length or 0)] for _, body in found
+    ]
+    assert [json.loads(body) for body in bodies] == values
 
 
 def test_an_array_is_not_read_whole(tmp_path: Path) -> None:
@@ -174,85 +213,119 @@ def test_what_a_folder_holds_beside_files_is_told_and_the_rest_goes_on(tmp_path:
     assert places == [(Unreadable, "a.json"), (Unreadable, "b.json"), (Document, "c.json")]
 
 
-def stored(*, unchanged: bool = False, warnings: list[str] | None = None) -> httpx.Response:
-    status = StoreStatus.UNCHANGED if unchanged else StoreStatus.CREATED
-    answer = StoredAnswer(
-        result_name="n", status=status, unchanged=unchanged, sha256="0", questions=10, warnings=warnings or []
-    )
-    return httpx.Response(200 if unchanged else 201, text=answer.model_dump_json())
-
-
-def refused(problem: InvalidRequest | ResultConflict | StoreUnavailable) -> httpx.Response:
-    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
-    return httpx.Response(problem.status, headers=headers, text=problem.document().model_dump_json())
+@pytest.fixture
+def service() -> Iterator[ResultsDouble]:
+    """A results service behind respx."""
+    with respx.mock:
+        double = ResultsDouble(URL)
+        double.listen()
+        yield double
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["push", "--url", URL, *map(str, arguments)])
+    result = CliRunner().invoke(app, ["push", "--url", URL, "--patience", "0.3", *map(str, arguments)])
     return result.exit_code, result.stdout, result.stderr
 
 
-@respx.mock
-def test_all_stored_is_exit_code_0(tmp_path: Path) -> None:
-    bodies = {b'{"n": %d}' % number for number in range(50)}
-    file = write(tmp_path / "a.ndjson", b"\n".join(sorted(bodies)))
-    route = respx.post(f"{URL}/standardized_output").mock(side_effect=[stored()] * 30 + [stored(unchanged=True)] * 20)
-    code, out, err = run(file)
+def numbered(number: int) -> bytes:
+    return b"".join(b'{"n": %d}\n' % index for index in range(number))
+
+
+def test_all_stored_is_exit_code_0(tmp_path: Path, service: ResultsDouble) -> None:
+    service.judge = lambda document: stored(unchanged=json.loads(document)["n"] >= 30)
+    code, out, err = run(write(tmp_path / "a.ndjson", numbered(50)))
     assert (code, err) == (0, "")
     assert out == "30 stored, 20 unchanged, 0 refused; 500 answers\n"
-    assert {call.request.content for call in route.calls} == bodies
+    assert service.requests == [numbered(50).splitlines()]
 
 
-@respx.mock
-def test_raw_inputs_go_to_their_own_path(tmp_path: Path) -> None:
-    respx.post(f"{URL}/raw_input").mock(return_value=stored())
+def test_files_of_one_document_each_share_requests(tmp_path: Path, service: ResultsDouble) -> None:
+    for number in range(20):
+        write(tmp_path / f"{number:02}.json", b'{"n": %d}\n' % number)
+    assert run(tmp_path)[0] == 0
+    assert service.requests == [numbered(20).splitlines()]
+
+
+def test_pretty_printed_documents_go_alone_as_they_stand(tmp_path: Path, service: ResultsDouble) -> None:
+    bodies = [json.dumps({"n": number}, indent=2).encode() for number in range(3)]
+    for number, body in enumerate(bodies):
+        write(tmp_path / f"{number}.json", body + b"\n")
+    assert run(tmp_path)[0] == 0
+    assert sorted(service.requests) == [[body] for body in bodies]
+
+
+def test_raw_inputs_go_to_their_own_path(tmp_path: Path, service: ResultsDouble) -> None:
+    service.listen("raw_input")
     assert run(write(tmp_path / "a.json", b"{}"), "--raw")[0] == 0
+    assert respx.calls.last.request.url.path == "/raw_input"
 
 
-@respx.mock
-def test_a_refusal_has_its_place_and_reasons_and_the_others_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["ndjson", "json"])
+def test_a_refusal_has_its_place_and_reasons_and_the_others_go_on(
+    tmp_path: Path, service: ResultsDouble, ending: str
+) -> None:
     faults = [Fault(place=f"data.questions[{index}].score", detail="is 7 [sic]") for index in range(8)]
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        match json.loads(request.content)["n"]:
+    def judge(document: bytes) -> StoredAnswer | Problem:
+        match json.loads(document)["n"]:
             case 1:
-                return refused(InvalidRequest("in short", faults=faults))
+                return InvalidRequest("in short", faults=faults)
             case 2:
-                return refused(ResultConflict("stored on Monday with other content"))
+                return ResultConflict("stored on Monday with other content")
             case _:
                 return stored()
 
-    respx.post(f"{URL}/standardized_output").mock(side_effect=answer)
-    file = write(tmp_path / "a.ndjson", b"".join(b'{"n": %d}\n' % number for number in range(4)))
+    service.judge = judge
+    lines = numbered(4)
+    place = "{file}:{line}"
+    if ending == "json":  # with line breaks, so that each goes alone
+        lines = b"[" + b",\n".join(b'{"n":\n %d}' % number for number in range(4)) + b"]"
+        place = "{file}:{double} (document {line})"
+    file = write(tmp_path / f"a.{ending}", lines)
     code, out, err = run(file, "--jobs", "1")
     assert (code, err) == (1, "")
     assert out.splitlines() == [
-        f"refused {file}:2",
+        f"refused {place.format(file=file, line=2, double=3)}",
         *(f"    data.questions[{index}].score: is 7 [sic]" for index in range(5)),
         "    and 3 more",
-        f"refused {file}:3",
+        f"refused {place.format(file=file, line=3, double=5)}",
         "    This result is stored with other content: stored on Monday with other content",
         "2 stored, 0 unchanged, 2 refused; 20 answers",
     ]
 
 
-@respx.mock
-def test_equal_warnings_are_told_once(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.ndjson", b"{}\n" * 3)
-    respx.post(f"{URL}/standardized_output").mock(
-        side_effect=[stored(warnings=["w1", "w1"]), stored(warnings=["w1", "w2"]), stored()]
-    )
-    _, out, _ = run(file)
+def test_equal_warnings_are_told_once(tmp_path: Path, service: ResultsDouble) -> None:
+    warnings = [["w1", "w1"], ["w1", "w2"], []]
+    service.judge = lambda document: stored(warnings=warnings[json.loads(document)["n"]])
+    _, out, _ = run(write(tmp_path / "a.ndjson", numbered(3)))
     assert out.splitlines()[:2] == ["warning (2 documents): w1", "warning (1 document): w2"]
 
 
-@respx.mock
-def test_a_file_that_cannot_be_read_is_exit_code_1_and_the_others_go_on(tmp_path: Path) -> None:
-    respx.post(f"{URL}/standardized_output").mock(return_value=stored())
+def test_a_file_that_cannot_be_read_is_exit_code_1_and_the_others_go_on(tmp_path: Path, service: ResultsDouble) -> None:
     code, out, _ = run(write(tmp_path / "a.json", b"{}"), tmp_path / "absent.json")
     assert code == 1
+    assert service.documents == [b"{}"]
     assert f"unreadable {tmp_path / 'absent.json'}\n    there is no such file or folder\n" in out
     assert "1 stored, 0 unchanged, 0 refused, 1 file not read" in out
+
+
+def test_a_large_document_that_changes_while_it_is_sent_is_told(
+    tmp_path: Path, service: ResultsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorehouse.documents.KEPT_BYTES", 1000)
+    lines = [b'{"n": %d, "x": "%b"}' % (number, b"x" * 2000) for number in range(2)]
+    file = write(tmp_path / "a.ndjson", b"\n".join(lines))
+
+    def judge(_: bytes) -> StoredAnswer:
+        file.write_bytes(lines[0])
+        return stored()
+
+    service.judge = judge
+    code, out, _ = run(file, "--jobs", "1")
+    assert code == 1
+    assert f"unreadable {file}:2\n    " in out
+    assert "became shorter" in out
+    assert out.endswith("1 stored, 0 unchanged, 0 refused, 1 file not read; 10 answers\n")
 
 
 def test_nothing_found_is_exit_code_1_and_a_sentence(tmp_path: Path) -> None:
@@ -270,39 +343,48 @@ def test_an_empty_path_is_not_the_folder_one_is_in() -> None:
 
 def test_no_service_is_exit_code_1_and_the_next_step(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", b"{}")
-    result = CliRunner().invoke(app, ["push", str(file), "--url", "http://127.0.0.1:9"])
+    result = CliRunner().invoke(app, ["push", str(file), "--url", "http://127.0.0.1:9", "--patience", "0.2"])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot reach the results service at http://127.0.0.1:9" in result.stderr
-    assert "scorehouse up" in result.stderr
-    assert "without an answer" not in result.stderr  # nothing was sent
+    waiting, complaint = result.stderr.splitlines()
+    assert waiting.endswith("trying again for up to 0.2 s …")
+    assert "cannot reach the results service at http://127.0.0.1:9" in complaint
+    assert "scorehouse up" in complaint
+    assert "without an answer" not in complaint  # nothing was sent
 
 
-@respx.mock
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_what_concerns_every_document_ends_the_push_at_once(tmp_path: Path, status: int) -> None:
+def test_what_concerns_every_document_ends_the_push_at_once(
+    tmp_path: Path, service: ResultsDouble, status: int
+) -> None:
     problem = {"type": "t", "title": "Title", "status": status, "detail": "the detail"}
-    route = respx.post(f"{URL}/standardized_output").respond(status, json=problem)
-    code, _, err = run(write(tmp_path / "a.ndjson", b"{}\n" * 100), "--jobs", "2")
+    service.away = [httpx.Response(status, json=problem)] * 9
+    code, _, err = run(write(tmp_path / "a.ndjson", numbered(1000)), "--jobs", "2")
     assert code == 1
     assert "the detail" in err
-    assert route.call_count <= 2
+    assert len(service.requests) <= 2
 
 
-@respx.mock
-def test_a_store_that_comes_back_is_waited_for(tmp_path: Path) -> None:
-    away = refused(StoreUnavailable("the store is away", retry_after_s=0))
-    respx.post(f"{URL}/standardized_output").mock(side_effect=[away, away, stored()])
-    assert run(write(tmp_path / "a.json", b"{}"))[0] == 0
+def test_a_service_that_comes_back_is_waited_for_with_a_line(
+    tmp_path: Path, service: ResultsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest / 10)
+    away = problem_answer(StoreUnavailable("the store is away", retry_after_s=0))
+    service.away = [away, httpx.ReadError("reset"), httpx.ConnectError("refused")]
+    code, out, err = run(write(tmp_path / "a.json", b"{}"))
+    assert (code, out) == (0, "1 stored, 0 unchanged, 0 refused; 10 answers\n")
+    assert err.splitlines() == [
+        "The store is not available: the store is away; trying again for up to 0.3 s …",
+        "the service answers again",
+    ]
 
 
-@respx.mock
-def test_a_store_that_stays_away_ends_the_push_and_tells_what_was_done(tmp_path: Path) -> None:
-    away = refused(StoreUnavailable("the store is away", retry_after_s=0))
-    respx.post(f"{URL}/standardized_output").mock(side_effect=[stored(), *[away] * 5])
-    code, out, err = run(write(tmp_path / "a.ndjson", b"{}\n" * 9), "--jobs", "1")
+def test_a_store_that_stays_away_ends_the_push_and_tells_what_was_done(tmp_path: Path, service: ResultsDouble) -> None:
+    away = StoreUnavailable("the store is away", retry_after_s=0)
+    service.judge = lambda document: stored() if json.loads(document)["n"] < 2 else away
+    code, out, err = run(write(tmp_path / "a.ndjson", numbered(9)), "--jobs", "1")
     assert code == 1
-    assert out == "1 stored, 0 unchanged, 0 refused; 10 answers\n"
-    assert "the store is away" in err
+    assert out == "2 stored, 0 unchanged, 0 refused; 20 answers\n"
+    assert "the store is away (7 documents sent without an answer)" in err
 
 
 class OneAnswer(BaseHTTPRequestHandler):
@@ -316,7 +398,7 @@ class OneAnswer(BaseHTTPRequestHandler):
             self.second_came.set()
             self.release.wait(30)
             return
-        response = stored()
+        response = stored_answer(stored())
         self.send_response(response.status_code)
         self.send_header("Content-Length", str(len(response.content)))
         self.end_headers()
@@ -327,7 +409,7 @@ class OneAnswer(BaseHTTPRequestHandler):
 
 
 def test_ctrl_c_ends_it_at_once_and_tells_what_was_done(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.ndjson", b"".join(b'{"n": %d}\n' % number for number in range(9)))
+    file = write(tmp_path / "a.json", b"[" + b",".join(b'{"n":\n%d}' % number for number in range(9)) + b"]")
     with ThreadingHTTPServer(("127.0.0.1", 0), OneAnswer) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}"
@@ -373,8 +455,8 @@ def test_the_client_and_push_need_no_server_packages() -> None:
 
 
 def test_help_teaches_by_examples() -> None:
-    for words in ([], ["push"], ["up"]):
+    for words in ([], ["push"], ["up"], ["spool", "list"], ["spool", "flush"], ["invalidate"], ["restore"]):
         shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "100"})
         assert shown.exit_code == 0
         assert "Exit codes" in shown.stdout
-        assert f"scorehouse {words[0] if words else 'up'}" in shown.stdout
+        assert f"scorehouse {' '.join(words) or 'up'} " in shown.stdout

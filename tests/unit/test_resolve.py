@@ -1,5 +1,6 @@
 """What a request may ask, and what it is told otherwise."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def run(number: int, model_id: str = "gpt-4", *, coverage: float = 1.0, **change
         "score_sum": 5.0,
         "stated_score": None,
         "coverage": coverage,
+        "live": False,
     }
     return Run(**(values | changes))
 
@@ -49,10 +51,10 @@ STORED = [
 ]
 
 
-def resolve(**request: Any) -> ResolvedAnalysis:
+def resolve(stored: Sequence[Run] = STORED, **request: Any) -> ResolvedAnalysis:
     asked = AnalysisRequest.model_validate({"benchmark": "mmlu-redux", "level1": "category", **request})
     [spec] = find_benchmarks(REGISTRY, asked)
-    return resolve_analysis(asked, spec, REGISTRY, STORED, max_rows=10)
+    return resolve_analysis(asked, spec, REGISTRY, stored, max_rows=10)
 
 
 MANY = [str(number) for number in range(4000)]
@@ -187,3 +189,26 @@ def test_benchmarks_go_together_where_a_level_is_of_one_type(tmp_path: Path) -> 
     assert [spec.name for spec in find_benchmarks(registry, request)] == ["graded", "labelled"]
     with pytest.raises(InvalidRequest, match="level1: 'grade' is category here and integer there"):
         find_benchmarks(registry, request.model_copy(update={"level1": "grade"}))
+
+
+LIVE = run(6, "gpt-4", coverage=0.1, live=True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, [2]),
+        ({"runs": "latest"}, [2]),
+        ({"runs": "all"}, [1, 2]),
+        ({"runs": "all", "filters": {"run": [LIVE.result_name]}}, []),
+        ({"runs": [LIVE.result_name]}, [6]),
+        ({"live": True}, [6]),
+        ({"live": True, "runs": "all"}, [1, 2, 6]),
+    ],
+)
+def test_live_runs_count_only_where_asked_for(request_: dict[str, Any], expected: list[int]) -> None:
+    resolved = resolve([run(1), run(2), LIVE], **request_)
+    assert [chosen.run_no for chosen in resolved.runs] == expected
+    every = len(expected) == 3
+    assert resolved.plan.run_nos == (None if every else tuple(expected)), "the sums of a live run are not read"
+    assert [chosen.info.live for chosen in resolved.runs] == [number == 6 for number in expected]

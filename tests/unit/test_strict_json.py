@@ -25,7 +25,11 @@ REFUSED = [
     (b'{"x": {"a": 1, "\\u0061": 3}}', 'duplicate key "a"'),
     (b'["\\ud800"]', "half of a surrogate pair, which is no character, at line 1 column"),
     (b'["\\udc00\\ud800"]', "half of a surrogate pair, which is no character, at line 1 column"),
-    (b"[" + b"1" * 4301 + b"]", "an integer of more than 4,300 digits at line 1 column"),
+    (b"[" + b"1" * 4301 + b",\n x]", "expected value at line 2 column 2"),
+    (b"[" + b"1" * 4301 + b"x]", "expected `,` or `]` at line 1 column 4303"),
+    (b"[0" + b"1" * 4301 + b", " + b"1" * 4301 + b"]", "invalid number at line 1 column 3"),
+    (b'["\\n\xff"]', "invalid unicode code point at line 1 column 5"),
+    (b'{"' + b"k" * 5000 + b'": 1, "' + b"k" * 5000 + b'": 1}', 'k…" at line 1 column 10012'),
     (b'["\xff"]', "line 1 column 3"),
     (b'["\xed\xa0\x80"]', "line 1 column 3"),
     (b'["a\nb"]', "line 2 column 0"),
@@ -57,6 +61,14 @@ def test_refused(text: bytes, said: str) -> None:
 )
 def test_read_as_python_does(text: bytes) -> None:
     assert read_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("number", ["1" * 4301, "-" + "1" * 9000, "1" * 5000 + ".5", "1" * 5000 + "e-2"])
+def test_numbers_too_long_for_jiter_are_infinite(number: str) -> None:
+    text = f'{{"{number}": [{number}, 1], "b": "\\"{number}", "c":{number}}}'
+    infinite = float("inf")
+    assert read_json(text.encode()) == {number: [infinite, 1], "b": '"' + number, "c": infinite}
+    assert same_content(text.encode(), text.encode() + b" ")
 
 
 SAME = [

@@ -1,0 +1,64 @@
+"""Answers to reads: JSON that is text already, entity tags, what a caller takes and what it has. RFC 9110."""
+
+import re
+from hashlib import sha256
+
+from fastapi import Request, Response
+
+from shared.problems import Fault, invalid
+
+_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
+
+
+class Json(Response):
+    """JSON that is text already."""
+
+    media_type = "application/json"
+
+
+def refuse_repeats(request: Request) -> None:
+    """A dependency: InvalidRequest if a query parameter is given twice, where one of the two would be ignored."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise invalid(*(Fault(place=f"query.{name[:100]}", detail="is given more than once") for name in repeated[:10]))
+
+
+def entity_tag(content: bytes, variant: str = "") -> str:
+    """A strong tag of `content`; `variant` tells apart what is sent in different encodings."""
+    return f'"{sha256(content).hexdigest()[:32]}{variant}"'
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Whether `If-None-Match` says that the caller has this already."""
+    known = ",".join(request.headers.getlist("if-none-match"))
+    return known.strip() == "*" or tag in _TAG.findall(known)
+
+
+def takes_zstd(request: Request) -> bool:
+    """Whether the caller takes zstd, and nothing else rather."""
+    weights = _weights(",".join(request.headers.getlist("accept-encoding")))
+    identity = weights.get("identity")
+    # "*" alone is sent by those who do not care, and then do not always know zstd.
+    zstd = weights.get("zstd", weights.get("*", 0) if identity == 0 else 0)
+    return zstd > 0 and zstd >= (identity or 0)
+
+
+def _weights(header: str) -> dict[str, float]:
+    weights = {}
+    for entry in header.lower().split(","):
+        coding, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((text.removeprefix("q=") for text in parameters if text.startswith("q=")), "1")
+        weights[coding] = float(weight) if _WEIGHT.fullmatch(weight) else 0
+    return weights
+
+
+def answer_json(request: Request, body: bytes) -> Response:
+    """`body`, or 304 if the caller has it already."""
+    headers = {"ETag": entity_tag(body), "Cache-Control": "no-cache"}
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        return Json(headers=headers | {"Content-Length": str(len(body))})
+    return Json(body, headers=headers)

@@ -1,0 +1,288 @@
+"""The blocking client; `scorehouse.client` has the one that is awaited.
+
+with Scorehouse() as house:
+    house.push_standardized(Path("run.json").read_bytes())
+    answer = house.analyze(AnalysisRequest(benchmark="mmlu-redux", level1="category"))
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from scorehouse import calls
+from scorehouse.batches import Batch, batches, line_of
+from scorehouse.calls import TIMEOUT, Call, ListFilters, ScorehouseError, Service, StoredResult
+from scorehouse.comparison import ComparisonLines
+from scorehouse.documents import Content
+from scorehouse.house import ACCEPT, NO_PROXY, House, OnWait, environment_checked
+from scorehouse.retries import Patience, Retries
+from scorehouse.spool import Flushed, Spool, Spooled, SpoolError
+from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.reconciliation import ReconciliationLine
+from shared.results import (
+    BatchLine,
+    CorrectionAction,
+    CorrectionAnswer,
+    LiveRun,
+    OpenedLiveRun,
+    PartAnswer,
+    ResultKind,
+    ResultsHealth,
+    ResultSummary,
+    StoredAnswer,
+)
+from shared.submission import Envelope
+
+_T = TypeVar("_T")
+
+
+class Scorehouse(House):
+    """Both services, blocking. Everything else is as `AsyncScorehouse` says."""
+
+    def __init__(
+        self,
+        results_url: str | None = None,
+        analysis_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        retries: Retries | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        super().__init__(results_url, analysis_url, api_key, retries, on_wait)
+        with environment_checked():
+            self._http = httpx.Client(timeout=TIMEOUT, mounts=NO_PROXY, headers=ACCEPT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def push_standardized(self, body: Content) -> StoredAnswer:
+        """Store a standardized result; `body` is its JSON document, sent as it is.
+
+        answer = house.push_standardized(Path("run.json").read_bytes())
+        """
+        return self.push(ResultKind.STANDARDIZED, body)
+
+    def push_raw(self, body: Content) -> StoredAnswer:
+        """Store a raw input; `body` is its JSON document, sent as it is."""
+        return self.push(ResultKind.RAW, body)
+
+    def push(self, kind: ResultKind, body: Content) -> StoredAnswer:
+        """Store a result of either kind; a FilePart is streamed from its file."""
+        return self._send(calls.push(kind, body))
+
+    def push_batch(self, kind: ResultKind, documents: Iterable[Content]) -> Iterator[BatchLine]:
+        """Store many results; one BatchLine for each, as soon as it is answered, with its number (from 1) as `line`.
+
+        for line in house.push_batch(ResultKind.STANDARDIZED, documents):
+            if line.problem:
+                print(line.line, line.problem.detail)
+        """
+        for batch in batches(documents):
+            yield from self._send_batch(kind, batch)
+
+    def push_or_spool(
+        self, body: Content, spool: Spool, kind: ResultKind = ResultKind.STANDARDIZED
+    ) -> StoredAnswer | Spooled:
+        """Store a result; where the service cannot take it now, keep it in `spool`. Either way it is safe then.
+
+        outcome = house.push_or_spool(document, Spool(Path("spool")))
+        if isinstance(outcome, Spooled):
+            print(f"kept in {outcome.file}: {outcome.reason}")
+        """
+        try:
+            return self.push(kind, body)
+        except ScorehouseError as error:
+            if error.refused:
+                raise
+            return Spooled(spool.add(kind, body), error)
+
+    def flush(self, spool: Spool) -> Flushed:
+        """Send what waits in `spool`, oldest first, and take out what is answered. It stops where the service is away.
+
+        flushed = house.flush(Spool(Path("spool")))
+        print(flushed.stored, "stored,", flushed.waiting, "wait because", flushed.reason)
+        """
+        flushed = Flushed()
+        with spool.flushing() as waiting:
+            if waiting is None:
+                return Flushed(waiting=len(spool.waiting()), taken=True)
+            try:
+                for kind, group in groupby(waiting, lambda item: item.kind):
+                    items = list(group)
+                    for line in self.push_batch(kind, (item.content() for item in items)):
+                        spool.settle(items[line.line - 1], line, flushed)
+            except SpoolError:
+                raise
+            except ScorehouseError as error:
+                flushed.reason = error
+            flushed.waiting = len(spool.waiting())
+        return flushed
+
+    def open_live_run(self, envelope: Envelope) -> OpenedLiveRun:
+        """Begin a run whose questions come in parts; `envelope` is a result without its data. Repeating it is safe.
+
+        live = house.open_live_run(envelope)
+        house.push_part(live.result_name, 1, json.dumps(questions).encode())
+        house.finish_live_run(live.result_name, parts=1)
+        """
+        return self._send(calls.open_live_run(envelope))
+
+    def push_part(self, result_name: str, number: int, questions: bytes) -> PartAnswer:
+        """Store part `number` (from 1, in any order) of a live run; `questions` is the JSON of its array.
+
+        house.push_part(live.result_name, 2, b'[{"question_id": "q7", "score": 1}]')
+        """
+        return self._send(calls.push_part(result_name, number, questions))
+
+    def finish_live_run(self, result_name: str, parts: int | None = None) -> LiveRun:
+        """Make a live run's parts a standardized result; refused unless they are exactly 1 to `parts`, if given.
+
+        finished = house.finish_live_run(live.result_name, parts=12)
+        """
+        return self._send(calls.finish_live_run(result_name, parts))
+
+    def discard_live_run(self, result_name: str, author: str, reason: str) -> LiveRun:
+        """Give a live run up: what came of it leaves the analysis.
+
+        house.discard_live_run(live.result_name, "ada", "the node was lost")
+        """
+        return self._send(calls.discard_live_run(result_name, author, reason))
+
+    def invalidate(
+        self, result_name: str, author: str, reason: str, kind: ResultKind = ResultKind.STANDARDIZED
+    ) -> CorrectionAnswer:
+        """Say that a result does not count. It stays as it is and leaves every analysis.
+
+        house.invalidate(name, "ada", "graded with another split's key")
+        """
+        return self._send(calls.correct(kind, result_name, CorrectionAction.INVALIDATED, author, reason))
+
+    def restore(
+        self, result_name: str, author: str, reason: str, kind: ResultKind = ResultKind.STANDARDIZED
+    ) -> CorrectionAnswer:
+        """Say that an invalidated result counts after all.
+
+        house.restore(name, "ada", "the key was right")
+        """
+        return self._send(calls.correct(kind, result_name, CorrectionAction.RESTORED, author, reason))
+
+    def get_result(self, result_name: str, kind: ResultKind = ResultKind.STANDARDIZED) -> StoredResult:
+        """A stored result; its `data` is what was pushed, byte for byte. Any spelling of the name's time will do."""
+        return self._send(calls.get_result(kind, result_name))
+
+    def list_results(
+        self, kind: ResultKind = ResultKind.STANDARDIZED, **filters: Unpack[ListFilters]
+    ) -> Iterator[ResultSummary]:
+        """Every result that passes the filters, page by page; by default the newest is first.
+
+        for result in house.list_results(model_id="gpt-4o", since="2026-01-01T00:00:00Z"):
+            print(result.result_name, result.summary)
+        """
+        cursor = None
+        while True:
+            page = self._send(calls.list_results(kind, filters, cursor))
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            cursor = page.next_cursor
+
+    def analyze(self, request: AnalysisRequest) -> AnalysisAnswer:
+        """The rows of a group-by."""
+        return self._send(calls.analyze(request))
+
+    def summary(self) -> SummaryAnswer:
+        """What is stored of each benchmark."""
+        return self._send(calls.summary())
+
+    def results_health(self) -> ResultsHealth:
+        """The results service's state, also where it answers 503; asked once, never again by itself."""
+        return self._send(calls.results_health())
+
+    def analysis_health(self) -> AnalysisHealth:
+        """The analysis service's state, also where it answers 503; asked once, never again by itself."""
+        return self._send(calls.analysis_health())
+
+    def reconcile(self, service: Service, *, repair: bool = False) -> Iterator[ReconciliationLine]:
+        """Compare the stored results with the feed (Service.RESULTS), or what is applied with it (Service.ANALYSIS).
+
+        `repair` mends what differs. Lines say how far it has come; the last one has the report. Needs the scope admin.
+
+        for line in house.reconcile(Service.ANALYSIS):
+            if line.report:
+                print(line.report.differences, "differences")
+        """
+        call = calls.reconcile(service, repair=repair)
+        try:
+            response = self._http.send(call.request(self._http, self.addresses), stream=True)
+            with closing(response):
+                if not response.is_success:
+                    response.read()
+                    raise call.refusal(response)
+                lines = ComparisonLines(call, response)
+                for block in response.iter_bytes():
+                    yield from lines.take(block)
+                lines.end()
+        except httpx.TransportError as error:
+            raise call.unreachable(error, self.addresses) from error
+
+    def _send(self, call: Call[_T]) -> _T:
+        patience = Patience(self._retries)
+        while True:
+            try:
+                response = self._http.send(call.request(self._http, self.addresses))
+            except httpx.TransportError as error:
+                wait_s = self._wait_s(patience, self._unreachable(call, error))
+            else:
+                self._answered = True
+                if not call.may_retry(response):
+                    return call.answer(response)
+                wait_s = self._wait_s(patience, call.refusal(response), response.headers.get("retry-after"))
+            time.sleep(wait_s)
+
+    def _send_batch(self, kind: ResultKind, batch: Batch) -> Iterator[BatchLine]:
+        patience = Patience(self._retries)
+        while batch.unanswered and not batch.goes_alone:
+            call = self._batch_call(kind, batch)
+            try:
+                response = self._http.send(call.request(self._http, self.addresses), stream=True)
+                with closing(response):
+                    self._answered = True
+                    if response.is_success:
+                        for block in response.iter_bytes():
+                            for line in self._taken(call, batch, response, block):
+                                patience.start_again()
+                                yield line
+                        if batch.goes_alone or not batch.unanswered:
+                            break
+                        failure, retry_after = batch.failure()
+                    else:
+                        response.read()
+                        failure, retry_after = call.refusal(response), response.headers.get("retry-after")
+                        if not call.may_retry(response):
+                            self._change_of_way(batch, failure)
+                            continue
+            except httpx.TransportError as error:
+                failure, retry_after = self._unreachable(call, error), None
+            time.sleep(self._wait_s(patience, failure, retry_after))
+        for number, document in batch.unanswered.items():
+            yield line_of(number, self._judged(kind, document))
+
+    def _judged(self, kind: ResultKind, document: Content) -> StoredAnswer | ScorehouseError:
+        try:
+            return self.push(kind, document)
+        except ScorehouseError as error:
+            return error
