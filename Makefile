@@ -14,7 +14,7 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench faults lock clean machine mariadb
+.PHONY: help setup demo test check format bench faults lock clean machine debian
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,7 +25,7 @@ demo: setup ## starts everything on embedded stores, pushes a sample, prints a f
 	@$(BIN)/scorehouse up --demo $(ARGS)
 
 # loadfile: a file's tests share their servers. Each worker starts servers of its own, so there are never many workers.
-test: setup mariadb ## runs the tests against real servers
+test: setup debian ## runs the tests against real servers
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: setup ## format, lint and types, as CI asks for them
@@ -42,7 +42,7 @@ bench: setup ## measures pushing, reading and group-bys; ARGS=--write puts the t
 
 # ARGS are the kill loop's: --seed 7, --standalone, --folder DIR to keep everything.
 KILLS ?= 200
-faults: setup mariadb ## kills services, stores and clients KILLS times, then fills disks and fuzzes both APIs
+faults: setup debian ## kills services, stores and clients KILLS times, then fills disks and fuzzes both APIs
 	$(BIN)/python -m tests.faults.kill_loop --kills $(KILLS) $(ARGS)
 	FAULT_EXAMPLES=200 $(BIN)/pytest tests/faults --deselect tests/faults/test_kill_loop.py --timeout 1800
 
@@ -86,16 +86,17 @@ machine:
 	  echo "This machine lacks what Scorehouse needs. On Debian and Ubuntu this line installs it:"; \
 	  echo "  $${sudo}apt-get update && $${sudo}apt-get install -y"$$missing; exit 1; } >&2
 
-# A real MariaDB for the tests. The core packages have the server without a system service; setting it up needs a program
-# of the client's.
-MARIADB := mariadb-server-core mariadb-client-core
-mariadb:
-	@if { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } && command -v my_print_defaults; then exit 0; fi >/dev/null; \
+# What tests need beyond Python: a real MariaDB, whose core packages have the server without a system service (setting it
+# up needs a program of the client's), and a library that gives a process another clock.
+DEBIAN := mariadb-server-core mariadb-client-core faketime
+debian:
+	@if { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } && command -v my_print_defaults \
+	  && ls /usr/lib/*/faketime/libfaketime.so.1; then exit 0; fi >/dev/null 2>&1; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=no; fi; \
 	if [ "$$sudo" = no ] || ! command -v apt-get >/dev/null; then \
-	  echo 'MariaDB is missing and cannot be installed from here, so its tests are skipped.'; \
-	  echo 'On Debian and Ubuntu this line installs it:  sudo apt-get install $(MARIADB)'; exit 0; fi; \
-	echo 'Installing MariaDB for the tests.'; \
+	  echo 'MariaDB or libfaketime is missing and cannot be installed from here, so some tests are skipped.'; \
+	  echo 'On Debian and Ubuntu this line installs them:  sudo apt-get install $(DEBIAN)'; exit 0; fi; \
+	echo 'Installing MariaDB and libfaketime for the tests.'; \
 	{ $$sudo apt-get -qq update && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(MARIADB); \
-	} </dev/null >/dev/null || echo 'MariaDB could not be installed; its tests are skipped.'
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); \
+	} </dev/null >/dev/null || echo 'They could not be installed; some tests are skipped.'
