@@ -8,7 +8,7 @@ from analysis_service.app import create_app
 from analysis_service.settings import AnalysisSettings
 from shared.keys import KeyFileError
 from shared.log import configure_logging
-from shared.process import ExitOnFailedStart
+from shared.process import ExitOnFailedStart, tune_interpreter
 from shared.registry.load import RegistryError
 from shared.settings import settings_or_exit
 
@@ -19,3 +19,4 @@ try:
     app = ExitOnFailedStart(create_app(settings))
 except (KeyFileError, RegistryError) as error:
     sys.exit(f"analysis_service: {error}")
+tune_interpreter()

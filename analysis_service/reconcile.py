@@ -32,11 +32,14 @@ from shared.results import LIVE_KINDS, FeedEntry, FeedKind
 
 log = structlog.get_logger(__name__)
 
-FEED_PAGE = 2_000
+FEED_PAGE = 500
 """Of the feed read at once; more would hold up what both services do besides."""
 RUNS_PAGE = 10_000
 MISPLACED_MAX = 100_000
 START_PAUSE_S = 5.0
+PATIENCE_S = 2.0
+"""How long it is waited for corrections that are on their way."""
+_PAUSE_S = 0.05
 _NAMES_AT_ONCE = 500
 """Names in one statement: they are rendered on the event loop, which others need too."""
 
@@ -157,6 +160,8 @@ class _Comparison:
     tally: Tally = field(default_factory=lambda: Tally(REASONS))
     misplaced: dict[str, int] = field(default_factory=dict)
     """Result → the seq of its row, where that is another's; its own entry may still be met."""
+    doubtful: list[tuple[FeedEntry, _Row]] = field(default_factory=list)
+    """Rows in another state than their entries tell."""
     told: set[str] = field(default_factory=set)
     """Results whose earlier entries, or rows, have nothing more to say."""
 
@@ -180,6 +185,7 @@ class _Comparison:
                 return
             upper = lower
             yield self.tally.progress("feed", top - upper, top)
+        await self._compare_states()
         await self._remove_unknown()
         if position > head:
             mended = self.mending is Mending.ALL and await go_back(self.projection, position, to=head)
@@ -263,16 +269,37 @@ class _Comparison:
         elif entry.sha256 != row.sha256:
             reason, detail = "other-sha256", f"{row.sha256[:12]}… is applied, {entry.sha256[:12]}… is in the feed"
         elif (entry.kind == FeedKind.INVALIDATED) != (row.state == AppliedState.INVALIDATED):
-            # A hint only: what it was when it was fetched may be what a later entry tells.
-            run = await self._fetch(entry.href)
-            if run is None or run.state == row.state:
-                return
-            reason, detail = "other-state", f"it is applied as {row.state}, and is {run.state}"
+            self.doubtful.append((entry, row))
+            return
         else:
             return
         result = AppliedResult(row.result_name, row.seq, entry.href)
         mended = await self._mend(result, found=row.seq, sha256=None if live else entry.sha256)
         self.tally.add(reason, row.result_name, detail, repaired=mended)
+
+    async def _compare_states(self) -> None:
+        """Look again at rows that are in another state than their entries tell.
+
+        A result is as it is when it is fetched, which may be what a later entry tells; that one may be on its way.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_S
+        for entry, row in self.doubtful:
+            state = await self._other_state(entry, row)
+            while state and loop.time() < deadline:
+                await asyncio.sleep(_PAUSE_S)
+                state = await self._other_state(entry, row)
+            if state:
+                mended = await self._mend(AppliedResult(row.result_name, row.seq, entry.href), found=row.seq)
+                detail = f"it is applied as {row.state}, and is {state}"
+                self.tally.add("other-state", row.result_name, detail, repaired=mended)
+
+    async def _other_state(self, entry: FeedEntry, row: _Row) -> str | None:
+        """The state that the row should have; None if it has that, or was replaced since."""
+        run = await self._fetch(entry.href)
+        async with self.database.snapshot() as session:
+            seqs = await self._seqs(session, [row.result_name])
+        return None if run is None or run.state == row.state or seqs.get(row.result_name) != row.seq else run.state
 
     async def _remove_unknown(self) -> None:
         """Rows whose results no entry up to the position is about."""
@@ -284,6 +311,8 @@ class _Comparison:
 
     async def _compare_runs(self) -> AsyncIterator[ReconciliationLine]:
         """Compare runs with their answers and sums. After the entries, so that what they lacked is there."""
+        if self.mending is not Mending.NONE:
+            self.projection.forget_numbers()
         after: int | None = 0
         while after is not None:
             async with self.database.snapshot() as session:

@@ -6,7 +6,7 @@ The engine compares; rows come back only where something is wrong.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pypika import Table
+from pypika import Case, Table
 from pypika import functions as fn
 from pypika.queries import QueryBuilder
 from pypika.terms import Criterion
@@ -63,13 +63,13 @@ async def fetch_damage(session: Session, dialect: Dialect, registry: Registry, *
     benchmarks = sorted(registry.benchmarks.keys() | {benchmark for (benchmark,) in named})
     stray += [StrayRows(run_no, None, ANSWERS, None) for run_no in await _strays(session, dialect, ANSWERS, here)]
     for benchmark in benchmarks:
-        sums = BenchmarkTables(benchmark).sums
-        wrong = await session.fetch(_wrongly_summed(dialect, sums, benchmark, here))
+        tables = BenchmarkTables(benchmark)
+        wrong = await session.fetch(_wrongly_summed(dialect, tables, here))
         for some in in_batches(number for (number,) in wrong if number not in strayed | lacking.keys()):
             for run in await _fetch_runs(session, dialect, RUNS.run_no.isin(some)):
-                lacking[run.run_no] = (run, f"its sums are not over its {run.n_answers:,} answers")
-        numbers = await _strays(session, dialect, sums, here, RUNS.benchmark == benchmark)
-        stray += [StrayRows(run_no, benchmark, sums, None) for run_no in numbers]
+                lacking[run.run_no] = (run, f"its sums are not whole, or not over its {run.n_answers:,} answers")
+        numbers = await _strays(session, dialect, tables.sums, here, RUNS.benchmark == benchmark)
+        stray += [StrayRows(run_no, benchmark, tables.sums, None) for run_no in numbers]
     damaged = [
         (AppliedResult(run.result_name, run.applied_seq, run.href), detail)
         for run, detail in lacking.values()
@@ -113,12 +113,18 @@ async def _fetch_runs(session: Session, dialect: Dialect, which: Criterion) -> l
     return [_Run(*row) for row in await session.fetch(query)]
 
 
-def _wrongly_summed(dialect: Dialect, sums: Table, benchmark: str, here: _Stretch) -> QueryBuilder:
-    """The numbers of runs whose sums are over more or fewer answers than they have."""
+def _wrongly_summed(dialect: Dialect, tables: BenchmarkTables, here: _Stretch) -> QueryBuilder:
+    """The numbers of runs whose sums are over more or fewer answers than they have, or lack what they refer to."""
+    sums, combinations, sets = tables.sums, tables.combinations, tables.question_sets
     counts = sums.n_scored + sums.n_refused + sums.n_truncated + sums.n_error + sums.n_unscored
+    whole = Case().when(combinations.combination.notnull() & sets.set_no.notnull(), counts).else_(0)
     query = dialect.query.from_(RUNS).left_join(sums).on(sums.run_no == RUNS.run_no).select(RUNS.run_no)
-    query = query.where(here.of(RUNS) & (RUNS.benchmark == benchmark)).groupby(RUNS.run_no, RUNS.n_answers)
-    return query.having(fn.Coalesce(fn.Sum(counts), 0) != RUNS.n_answers)  # type: ignore[no-untyped-call]
+    query = query.left_join(combinations).on(combinations.combination == sums.combination)
+    query = query.left_join(sets).on(sets.set_no == sums.set_no)
+    query = query.where(here.of(RUNS) & (RUNS.benchmark == tables.benchmark))
+    query = query.groupby(RUNS.run_no, RUNS.n_answers, RUNS.n_scored)
+    n_answers, n_scored = (fn.Coalesce(fn.Sum(what), 0) for what in (whole, sums.n_scored))  # type: ignore[no-untyped-call]
+    return query.having((n_answers != RUNS.n_answers) | (n_scored != RUNS.n_scored))
 
 
 async def _strays(

@@ -21,7 +21,6 @@ from results_service.routes.push import push_router
 from results_service.routes.results import results_router
 from results_service.settings import ResultsSettings
 from results_service.store import ResultStore
-from shared.direct_routes import direct_endpoints
 from shared.process import keep_trying, on_stop_signal
 from shared.registry.load import load_registry
 from shared.results import ResultKind
@@ -116,7 +115,7 @@ def _include_routes(app: FastAPI) -> None:
     for kind in ResultKind:
         pushes = push_router(kind)
         app.include_router(pushes)
-        app.state.direct_endpoints |= direct_endpoints(pushes)
+        app.state.direct_routes.include(pushes)
         app.include_router(corrections_router(kind))
         app.include_router(results_router(kind))
     app.include_router(pickers_router())

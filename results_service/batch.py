@@ -194,7 +194,7 @@ def _not_stored(number: int, problem: Problem, result_name: str | None = None) -
     match problem:
         case ResultConflict() | ResultNameTaken():
             status = StoreStatus.CONFLICT
-        case StoreUnavailable():
+        case Problem(status=code) if code >= 500:
             status = StoreStatus.FAILED
         case _:
             status = StoreStatus.REFUSED

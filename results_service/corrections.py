@@ -68,10 +68,10 @@ async def correct(
         if envelope["state"] == _AFTER[action]:
             await _settle(mongo, feed, kind, envelope, [] if envelope["settled"] else events_of(envelope))
             return _answer(envelope, unchanged=True)
-        if len(envelope["history"]) >= MAX_CORRECTIONS:
+        if len(envelope.get("history", ())) >= MAX_CORRECTIONS:
             detail = f"{name} was corrected {MAX_CORRECTIONS} times, which is as often as a result can be"
             raise invalid(Fault(place="history", detail=detail))
-        # Otherwise it was in that state a moment ago and is not any more.
+        # Otherwise it was in that state a moment ago and is not any more, or has only just been stored.
 
 
 async def _record(mongo: Mongo, kind: ResultKind, name: str, correction: Correction) -> Document | None:

@@ -59,7 +59,7 @@ def envelope_document(result: NewResult, *, arrival: int) -> Document:
         **envelope_fields(result.envelope),
         "arrival": Int64(arrival),
         "questions": result.questions,
-        "summary": json.dumps(dict(result.summary), ensure_ascii=False),
+        "summary": json.dumps(dict(result.summary), ensure_ascii=False) if result.summary else "{}",
         "bytes": result.size,
         "sha256": result.sha256,
         "state": ResultState.VALID.value,

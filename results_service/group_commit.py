@@ -14,9 +14,10 @@ class GroupCommit(Generic[_Item, _Done]):
     """Gathers items of many callers into few writes.
 
     `write` is given at most `most` items whose weights come to at most `heaviest` (one heavier item goes by itself),
-    and returns what became of each. At most `lanes` writes are under way: with two, one waits for the disk while the
-    next is being put together. A write that fails fails for everyone in it. A caller who is cancelled only stops
-    waiting: what it handed in is written all the same, so a write is never half of what its group was.
+    and returns what became of each. It begins when a turn of the event loop brought nobody new, or `enough` wait: who
+    comes in a burst goes in few groups, and the next burst is taken in while they are written. At most `lanes` writes
+    are under way. A write that fails fails for everyone in it. A caller who is cancelled only stops waiting: what it
+    handed in is written all the same, so a write is never half of what its group was.
     """
 
     def __init__(
@@ -26,13 +27,15 @@ class GroupCommit(Generic[_Item, _Done]):
         weight: Callable[[_Item], int],
         heaviest: int,
         most: int,
-        lanes: int = 2,
+        lanes: int = 3,
+        enough: int = 20,
     ) -> None:
         self._write = write
         self._weight = weight
         self._heaviest = heaviest
         self._most = most
         self._lanes = lanes
+        self._enough = enough
         self._waiting: deque[tuple[_Item, asyncio.Future[_Done]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -56,10 +59,18 @@ class GroupCommit(Generic[_Item, _Done]):
         assert lane is not None  # noqa: S101 - coroutines run in tasks
         try:
             while self._waiting:
-                await self._write_group(self._next_group())
+                await self._gather()
+                if self._waiting:
+                    await self._write_group(self._next_group())
         finally:
             # Here and not in a callback of the task, which comes later: who submits in between would wait for ever.
             self._running.discard(lane)
+
+    async def _gather(self) -> None:
+        before = -1
+        while before < len(self._waiting) < self._enough:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _write_group(self, group: Sequence[tuple[_Item, asyncio.Future[_Done]]]) -> None:
         try:

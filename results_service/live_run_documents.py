@@ -5,9 +5,10 @@ opening, before the first): a change that is conditional on `head` knows every p
 in the feed, and `settled` says that nothing is left to do for the state that the document is in.
 """
 
-import base64
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
 
 from results_service.documents import (
     envelope_faults,
@@ -17,6 +18,7 @@ from results_service.documents import (
     result_name_of,
 )
 from results_service.feed import Event
+from results_service.listing import seal, unseal
 from results_service.mongo import Document
 from results_service.parts import EMPTY_DATA, MAX_PARTS, StoredPart
 from shared.keys import Key, Scope
@@ -27,7 +29,6 @@ from shared.problems import (
     NotOwner,
     ResultConflict,
     ResultNameTaken,
-    invalid,
 )
 from shared.results import (
     Discard,
@@ -49,6 +50,8 @@ UNENTERED: Document = {
     "parts": {"$slice": ["$parts", "$entered", MAX_PARTS]},
 }
 """A projection to what is left to be entered into the feed."""
+
+_PLACE = TypeAdapter(tuple[str])
 
 
 def new_live_run(envelope: Envelope, owner: str | None, head: str, at: datetime) -> Document:
@@ -199,7 +202,7 @@ def _some(numbers: list[int], most: int = 20) -> str:
 def list_filter(
     state: LiveRunState | None, abandoned: bool | None, cursor: str | None, abandoned_before: datetime
 ) -> Document:
-    """The MongoDB filter of a page; InvalidRequest if no list gave that cursor."""
+    """The MongoDB filter of a page; InvalidRequest for a cursor that is not of this list."""
     clauses: list[Document] = []
     if state is not None:
         clauses.append({"state": state.value})
@@ -209,21 +212,17 @@ def list_filter(
         not_live = {"state": {"$ne": LiveRunState.LIVE.value}}
         clauses.append({"$or": [not_live, {"active_at": {"$gte": abandoned_before}}]})
     if cursor is not None:
-        clauses.append({"_id": {"$lt": _read_cursor(cursor)}})
+        clauses.append({"_id": {"$lt": unseal(cursor, _list_of(state, abandoned), _PLACE)[0]}})
     return {"$and": clauses} if clauses else {}
 
 
-def cursor_after(document: Document) -> str:
-    """An opaque word for the place after a live run in a list."""
-    return base64.urlsafe_b64encode(document["_id"].encode()).decode()
+def cursor_after(document: Document, state: LiveRunState | None, abandoned: bool | None) -> str:
+    """An opaque word for the place after a live run in the list of these filters."""
+    return seal([document["_id"]], _list_of(state, abandoned))
 
 
-def _read_cursor(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        detail = "is not one that a list gave as next_cursor; leave it out to begin at the newest"
-        raise invalid(Fault(place="query.cursor", detail=detail)) from None
+def _list_of(state: LiveRunState | None, abandoned: bool | None) -> list[object]:
+    return ["live_runs", state, abandoned]
 
 
 def _line(faults: Sequence[Fault]) -> str:

@@ -148,7 +148,7 @@ class LiveRuns:
     async def page(
         self, state: LiveRunState | None, abandoned: bool | None, limit: int, cursor: str | None
     ) -> LiveRunPage:
-        """At most `limit` live runs, newest timestamp first, from `cursor` on."""
+        """At most `limit` live runs, newest timestamp first, from `cursor` on. InvalidRequest for another list's."""
         before = self._abandoned_before()
         query = list_filter(state, abandoned, cursor, before)
         async with self._mongo.answering():
@@ -157,7 +157,7 @@ class LiveRuns:
         more = len(documents) > limit
         return LiveRunPage(
             items=[live_run(document, before) for document in documents[:limit]],
-            next_cursor=cursor_after(documents[limit - 1]) if more else None,
+            next_cursor=cursor_after(documents[limit - 1], state, abandoned) if more else None,
         )
 
     async def get(self, name: str) -> LiveRunDetail:
@@ -194,6 +194,8 @@ class LiveRuns:
                 before = unsettled
             except StoreUnavailable as problem:
                 log.warning("live runs not repaired, will try again", reason=problem.detail)
+            except Exception:  # or one fault that nobody foresaw would end the repairs for good
+                log.exception("live runs not repaired, will try again")
 
     async def _mend(self, id_: str) -> None:
         name = result_name_of(id_)

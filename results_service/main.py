@@ -6,7 +6,7 @@ from results_service.app import create_app
 from results_service.settings import ResultsSettings
 from shared.keys import KeyFileError
 from shared.log import configure_logging
-from shared.process import ExitOnFailedStart
+from shared.process import ExitOnFailedStart, tune_interpreter
 from shared.registry.load import RegistryError
 from shared.settings import settings_or_exit
 
@@ -16,3 +16,4 @@ try:
     app = ExitOnFailedStart(create_app(settings))
 except (KeyFileError, RegistryError) as error:
     sys.exit(f"results_service: {error}")
+tune_interpreter()

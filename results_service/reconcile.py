@@ -10,7 +10,7 @@ more: who has yet to pass it applies that result twice, and so once.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
@@ -21,11 +21,13 @@ from results_service.mongo import Document, Mongo, collisions
 from shared.reconciliation import Reason, ReconciliationLine, Tally
 from shared.results import LIVE_KINDS, FeedKind, ResultKind
 
-RESULTS_PAGE = 1_000
-FEED_PAGE = 5_000
+RESULTS_PAGE = 500
+FEED_PAGE = 1_000
 PATIENCE_S = 2.0
-"""How long, over a whole comparison, it is waited for writes that are under way."""
+"""How long it is waited at the end for writes that were under way; after that, a crash has left them."""
 _PAUSE_S = 0.05
+_UNDER_WAY_MAX = 10_000
+"""Events of results that are not settled yet, at most: more than are ever being written at once."""
 
 REASONS = {
     "event-missing": Reason(
@@ -53,11 +55,12 @@ async def reconcile(mongo: Mongo, feed: Feed, *, repair: bool) -> AsyncGenerator
     async with mongo.answering():
         total = await mongo.collection(ResultKind.STANDARDIZED).estimated_document_count()
     yield tally.progress("results", 0, total)
-    patience = _Patience()
+    under_way: dict[str, Event] = {}
     async for envelopes in _pages(mongo, ResultKind.STANDARDIZED, {"data": 0, "summary": 0}, RESULTS_PAGE):
-        await _compare_envelopes(mongo, feed, envelopes, tally, patience, repair=repair)
+        await _compare_envelopes(mongo, feed, envelopes, tally, under_way, repair=repair)
         tally.results += len(envelopes)
         yield tally.progress("results", tally.results, total)
+    await _append(feed, await _wait_for(mongo, under_way), tally, repair=repair)
     head = await feed.head()
     last = 0
     async for entries in _pages(mongo, "feed", {"result_name": 1, "kind": 1, "sha256": 1}, FEED_PAGE):
@@ -66,21 +69,6 @@ async def reconcile(mongo: Mongo, feed: Feed, *, repair: bool) -> AsyncGenerator
         tally.entries += len(entries)
         yield tally.progress("feed", last, head)
     yield tally.report()
-
-
-class _Patience:
-    """Waits for what is just being written, but not for ever: a crash leaves the same trace."""
-
-    def __init__(self) -> None:
-        self._left_s = PATIENCE_S
-
-    async def wait(self) -> bool:
-        """Wait a little; False if there was time enough already."""
-        if self._left_s <= 0:
-            return False
-        self._left_s -= _PAUSE_S
-        await asyncio.sleep(_PAUSE_S)
-        return True
 
 
 async def _pages(mongo: Mongo, name: str, projection: Document, size: int) -> AsyncIterator[list[Document]]:
@@ -97,23 +85,42 @@ async def _pages(mongo: Mongo, name: str, projection: Document, size: int) -> As
 
 
 async def _compare_envelopes(
-    mongo: Mongo, feed: Feed, envelopes: Sequence[Document], tally: Tally, patience: _Patience, *, repair: bool
+    mongo: Mongo, feed: Feed, envelopes: Sequence[Document], tally: Tally, under_way: dict[str, Event], *, repair: bool
 ) -> None:
-    """Look for the events of these results, and with `repair` append those that are missing."""
+    """Look for the events of these results, and with `repair` append those that are missing.
+
+    Of results that are not settled they may be coming just now, and are put into `under_way`.
+    """
     expected = [event for envelope in envelopes for event in events_of(envelope)]
     known = await _entered(mongo, (event.key for event in expected))
-    missing = [event for event in expected if event.key not in known]
-    unsettled = {event.key for envelope in envelopes if not envelope["settled"] for event in events_of(envelope)}
-    while any(event.key in unsettled for event in missing) and await patience.wait():
-        now_known = await _entered(mongo, (event.key for event in missing))
-        missing = [event for event in missing if event.key not in now_known]
-    if repair and missing:
-        await feed.append(missing)
-    for event in missing:
-        tally.add("event-missing", event.result_name, f"{event.key} is not in the feed", repaired=repair)
+    missing = {event.key: event for event in expected if event.key not in known}
+    if len(under_way) < _UNDER_WAY_MAX:
+        unsettled = (event.key for envelope in envelopes if not envelope["settled"] for event in events_of(envelope))
+        under_way |= {key: missing.pop(key) for key in unsettled if key in missing}
+    await _append(feed, missing.values(), tally, repair=repair)
     differing = [event for event in expected if event.key in known and known[event.key] != event.sha256]
     if differing:
         await _compare_sha256(mongo, feed, differing, known, tally, repair=repair)
+
+
+async def _wait_for(mongo: Mongo, under_way: Mapping[str, Event]) -> list[Event]:
+    """Those that do not come within `PATIENCE_S`; nearly all came while the other results were compared."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_S
+    missing = list(under_way.values())
+    while True:
+        known = await _entered(mongo, (event.key for event in missing))
+        missing = [event for event in missing if event.key not in known]
+        if not missing or loop.time() >= deadline:
+            return missing
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _append(feed: Feed, missing: Collection[Event], tally: Tally, *, repair: bool) -> None:
+    if repair:
+        await feed.append(list(missing))
+    for event in missing:
+        tally.add("event-missing", event.result_name, f"{event.key} is not in the feed", repaired=repair)
 
 
 async def _compare_sha256(
@@ -160,11 +167,16 @@ async def _compare_entries(mongo: Mongo, entries: Sequence[Document], last: int,
     for index, entry in enumerate(entries):
         seq = int(entry["_id"])
         if seq != last + 1:
-            teller = next((later for later in entries[index:] if later["result_name"] in stored), None)
+            teller = next((later for later in entries[index:] if _tells(later, stored)), None)
             filled = repair and teller is not None and await _fill(mongo, range(last + 1, seq), teller)
             place = f"entry {last + 1}" if seq == last + 2 else f"entries {last + 1} to {seq - 1}"
             tally.add("feed-gap", place, "is missing from the feed", repaired=filled, times=seq - last - 1)
         last = seq
+
+
+def _tells(entry: Document, stored: Collection[str]) -> bool:
+    """Whether an entry is about a result that is there; the digest of a live run's part is not that of its result."""
+    return entry["kind"] not in LIVE_KINDS and entry["result_name"] in stored
 
 
 async def _fill(mongo: Mongo, seqs: range, teller: Document) -> bool:

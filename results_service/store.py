@@ -44,6 +44,9 @@ from shared.strict_json import same_content
 
 log = structlog.get_logger(__name__)
 
+SETTLE_AFTER_S = 0.1
+"""How long envelopes wait to be marked as settled, many at a time."""
+_SETTLED_MOST = 5000
 _REPAIR_BATCH = 500
 _GROUP_MOST = 500
 _GROUP_BYTES = 24 * 1024 * 1024
@@ -79,7 +82,8 @@ class ResultStore:
         self._mongo = mongo
         self._feed = feed
         self._arrivals = Arrivals()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._to_settle: list[str] = []
+        self._settling: asyncio.Task[None] | None = None
         self._commits = {
             kind: GroupCommit(partial(self._write, kind), weight=_packed_bytes, heaviest=_GROUP_BYTES, most=_GROUP_MOST)
             for kind in ResultKind
@@ -161,9 +165,15 @@ class ResultStore:
             await self._mongo.collection(kind).update_many({"$or": as_read}, _SETTLED)
 
     def _settle_later(self, ids: list[str]) -> None:
-        task = asyncio.create_task(self._settle(ids))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self._to_settle += ids
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle_waiting())
+
+    async def _settle_waiting(self) -> None:
+        while self._to_settle:
+            await asyncio.sleep(SETTLE_AFTER_S)
+            ids, self._to_settle = self._to_settle[:_SETTLED_MOST], self._to_settle[_SETTLED_MOST:]
+            await self._settle(ids)
 
     async def _settle(self, ids: list[str]) -> None:
         with suppress(StoreUnavailable):  # repair will do it
@@ -241,8 +251,8 @@ class ResultStore:
             async with asyncio.timeout(self._mongo.timeout_s):
                 for commit in self._commits.values():
                     await commit.finish()
-                while self._settling:
-                    await asyncio.wait(self._settling)
+                if self._settling is not None:
+                    await asyncio.wait([self._settling])
 
     async def _fetch_unsettled_ids(self) -> list[str]:
         async with self._mongo.answering():

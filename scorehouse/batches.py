@@ -14,6 +14,8 @@ from shared.results import BatchLine, StoredAnswer, StoreStatus
 BATCH_BYTES = 1 << 20
 """Of documents in one request. The answer is read when all of it is sent, so both must fit the buffers on the way."""
 BATCH_LINES = 500
+LINE_BYTES = 16 << 20
+"""Of one line of an answer; a longer one is none of ours."""
 ALONE_BYTES = 256 << 10
 """Larger documents gain nothing by sharing a request, and would wait for one another."""
 
@@ -79,9 +81,13 @@ class Batch:
         ValueError (a ValidationError is one) or LookupError if they are not such lines.
         """
         *lines, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > LINE_BYTES:
+            raise ValueError("the line has no end")
         return [line for text in lines if text for line in self._taken(BatchLine.model_validate_json(text))]
 
     def _taken(self, line: BatchLine) -> Iterator[BatchLine]:
+        if line.line < 1:
+            raise LookupError(line.line)
         number = self._sent[line.line - 1]
         if line.status is StoreStatus.FAILED:
             self._failed = self._failed or line.problem
@@ -94,7 +100,8 @@ class Batch:
     def failure(self) -> tuple[ScorehouseError, str | None]:
         """Why something is unanswered although the answer came to its end, and the Retry-After of that."""
         if self._failed is None:
-            return UnreachableError(f"the answer ended {len(self.unanswered)} lines early"), None
+            missing = f"{len(self.unanswered)} {'line' if len(self.unanswered) == 1 else 'lines'}"
+            return UnreachableError(f"the results service's answer ended {missing} early; sending again is safe"), None
         problem = self._failed
         after = None if problem.retry_after_s is None else str(problem.retry_after_s)
         return ScorehouseError(f"{problem.title}: {problem.detail}", problem), after

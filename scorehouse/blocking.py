@@ -127,6 +127,8 @@ class Scorehouse(House):
                         spool.settle(items[line.line - 1], line, flushed)
             except SpoolError:
                 raise
+            except OSError as error:  # a large document is read while it is sent
+                raise SpoolError(f"cannot read what waits in the spool {spool.folder}: {error}") from error
             except ScorehouseError as error:
                 flushed.reason = error
             flushed.waiting = len(spool.waiting())
@@ -236,7 +238,7 @@ class Scorehouse(House):
                 for block in response.iter_bytes():
                     yield from lines.take(block)
                 lines.end()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise call.unreachable(error, self.addresses) from error
 
     def _send(self, call: Call[_T]) -> _T:
@@ -244,7 +246,7 @@ class Scorehouse(House):
         while True:
             try:
                 response = self._http.send(call.request(self._http, self.addresses))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait_s = self._wait_s(patience, self._unreachable(call, error))
             else:
                 self._answered = True
@@ -262,6 +264,7 @@ class Scorehouse(House):
                 with closing(response):
                     self._answered = True
                     if response.is_success:
+                        self._check_is_ours(call, response)
                         for block in response.iter_bytes():
                             for line in self._taken(call, batch, response, block):
                                 patience.start_again()
@@ -275,7 +278,7 @@ class Scorehouse(House):
                         if not call.may_retry(response):
                             self._change_of_way(batch, failure)
                             continue
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 failure, retry_after = self._unreachable(call, error), None
             time.sleep(self._wait_s(patience, failure, retry_after))
         for number, document in batch.unanswered.items():

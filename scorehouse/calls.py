@@ -85,12 +85,26 @@ class ScorehouseError(Exception):
         """Whether the next document may fare better: this one was refused, or the service failed over it."""
         return self.refused or self.status in (500, 504)
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether waiting helps nothing: the API key is not allowed this, or nobody of ours is at that address."""
+        return self.status is None or (300 <= self.status < 500 and self.status not in BUSY | _REFUSED)
+
 
 _REFUSED = frozenset({400, 409, 413, 415, 422})
 
 
 class UnreachableError(ScorehouseError):
     """There was no answer: nobody listens there, or the connection broke."""
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self._is_lasting = is_lasting
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it will be so every time: a certificate that nobody trusts, https where only http is spoken."""
+        return self._is_lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +142,14 @@ def _checked(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ScorehouseError(f"{url!r} is not an address: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ScorehouseError(f"{url!r} is not an address; give one like {RESULTS_URL}")
+    if (
+        parsed.scheme not in ("http", "https")
+        or not parsed.host
+        or not 0 < (parsed.port or 80) < 65536
+        or (parsed.query or parsed.fragment)
+    ):
+        shown = str(parsed.copy_with(userinfo=b""))
+        raise ScorehouseError(f"{shown!r} is not an address; give one like {RESULTS_URL}")
     return url.rstrip("/")
 
 
@@ -178,10 +198,10 @@ class Call(Generic[_T]):
         ours = response.headers.get("content-type", "").startswith("application/problem+json")
         return response.status_code in BUSY or (response.status_code == 504 and not ours)
 
-    def may_resend(self, error: httpx.TransportError, *, answered: bool) -> bool:
+    def may_resend(self, error: httpx.RequestError, *, answered: bool) -> bool:
         """Whether to try again after there was no answer; `answered`: there was one to an earlier request."""
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError) or "CERTIFICATE" in str(error):
-            return False  # it will be so every time
+        if _is_lasting(error):
+            return False
         return self.again is Again.ALWAYS or (self.again is Again.ONCE_ANSWERED and answered)
 
     def answer(self, response: httpx.Response) -> _T:
@@ -201,9 +221,15 @@ class Call(Generic[_T]):
         """What to tell of an answer that is a problem."""
         return _refusal(self, response)
 
-    def unreachable(self, error: httpx.TransportError, addresses: Addresses) -> UnreachableError:
+    def unreachable(self, error: httpx.RequestError, addresses: Addresses) -> UnreachableError:
         """What to tell when there was no answer, with the next step."""
         where = _shown(httpx.URL(addresses.of(self.service)))
+        if _is_lasting(error):
+            step = "does it speak http, not https?" if _NO_TLS in str(error) else "check the address"
+            return UnreachableError(
+                f"cannot talk to the {self.service} service at {where} ({error}); {step} ({self.service.setting})",
+                is_lasting=True,
+            )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return UnreachableError(
                 f"cannot reach the {self.service} service at {where} ({error or 'no answer in time'}); "
@@ -216,6 +242,25 @@ class Call(Generic[_T]):
         )
 
 
+_NO_TLS = "WRONG_VERSION_NUMBER"
+
+
+def _is_lasting(error: httpx.RequestError) -> bool:
+    """Whether there will be no answer, however often one tries."""
+    return (
+        isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+        or "CERTIFICATE" in str(error)
+        or _NO_TLS in str(error)
+    )
+
+
+_NAMELESS = frozenset(
+    {f"/{kind}{end}" for kind in ResultKind for end in ("", "/batch")}
+    | {"/live_runs", "/reconciliation", "/analysis", "/analysis/summary"}
+)
+"""Paths that are there whatever is stored: a 404 tells of another service, or another path before them."""
+
+
 def _refusal(call: Call[_T], response: httpx.Response) -> ScorehouseError:
     try:
         problem = ProblemDocument.model_validate_json(response.content)
@@ -225,9 +270,11 @@ def _refusal(call: Call[_T], response: httpx.Response) -> ScorehouseError:
             type="about:blank", title=response.reason_phrase, status=response.status_code, detail=message
         )
         return ScorehouseError(message, problem)
-    hint = (
-        "; set SCOREHOUSE_API_KEY" if problem.status == 401 and "authorization" not in response.request.headers else ""
-    )
+    hint = ""
+    if problem.status == 401 and "authorization" not in response.request.headers:
+        hint = "; set SCOREHOUSE_API_KEY"
+    elif problem.status == 404 and call.path in _NAMELESS:
+        hint = f"; is the {call.service} service at another address? ({call.service.setting})"
     return ScorehouseError(f"{problem.title}: {problem.detail}{hint}", problem)
 
 
@@ -237,6 +284,11 @@ def _shown(url: httpx.URL) -> str:
 
 
 def _not_ours(call: Call[_T], response: httpx.Response) -> str:
+    if response.status_code in BUSY | {504}:
+        return (
+            f"{_shown(response.request.url)} answered {response.status_code} {response.reason_phrase}: "
+            f"the {call.service} service, or a proxy before it, is busy or away"
+        )
     return (
         f"{_shown(response.request.url)} answered {response.status_code}, "
         f"but not as Scorehouse's {call.service} service does; check the address ({call.service.setting})"
@@ -302,7 +354,14 @@ def _write(path: str, answer: type[_Model], body: bytes) -> Call[_Model]:
 
 
 def _segment(name: str) -> str:
-    return quote(name, safe="")
+    """A name as one segment of a path; ScorehouseError if it cannot be one, and would lead elsewhere."""
+    try:
+        segment = quote(name, safe="")
+    except UnicodeEncodeError:
+        segment = ""
+    if segment in ("", ".", ".."):
+        raise ScorehouseError(f"no result is called {name!r}; a name is like 2024-01-01T12:00:00Z-mmlu-run-7")
+    return segment
 
 
 @dataclass(frozen=True, slots=True)

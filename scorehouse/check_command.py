@@ -7,12 +7,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from scorehouse.blocking import Scorehouse
 from scorehouse.calls import ScorehouseError, Service
-from scorehouse.terminal import complain, count, err, out, say
+from scorehouse.terminal import INTERRUPTED, complain, count, err, out, say
 from shared.analysis import FeedHealth
 from shared.reconciliation import Reconciliation
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 SHOWN = 10
 """Differences that are printed one by one; --json has a hundred."""
 

@@ -15,7 +15,7 @@ from scorehouse.push_command import PushOptions, run_push
 from scorehouse.retries import Retries
 from scorehouse.spool import Spool
 from scorehouse.spool_command import run_flush, run_list, spool_for
-from scorehouse.terminal import complain, out, say
+from scorehouse.terminal import EXIT_CODES, complain, out, say
 from shared.results import CorrectionAction, ResultKind
 from shared.version import VERSION
 
@@ -36,12 +36,10 @@ SpoolDir = Annotated[
     Path | None,
     typer.Option(file_okay=False, help="The spool's folder; else one of your own for each service."),
 ]
-ResultName = Annotated[str, typer.Argument(metavar="NAME", help="The result's name, as push and lists show it.")]
+ResultName = Annotated[str, typer.Argument(metavar="NAME", help="The result's name: timestamp-benchmark_name-run_id.")]
 Reason = Annotated[str, typer.Option(help="Why; kept for ever.")]
 Author = Annotated[str | None, typer.Option(help="Who says so; else your login name.", show_default=False)]
 PATIENCE_S = Retries().patience_s
-
-_EXIT_CODES = "Exit codes: 0 all went well, 1 something did not (it is said what), 2 the command line is wrong"
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,7 +48,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=_EXIT_CODES + ", 130 interrupted.")
+@app.callback(epilog=EXIT_CODES + ", 130 interrupted.")
 def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -132,17 +130,20 @@ spool_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Documents that 'scorehouse push --spool' keeps on the disk while the service is away.",
-    epilog=_EXIT_CODES + ", 130 interrupted.",
+    epilog=EXIT_CODES + ", 130 interrupted.",
 )
 app.add_typer(spool_app)
 
 
-@spool_app.command("list", epilog=_EXIT_CODES + ".")
+@spool_app.command("list", epilog=EXIT_CODES + ".")
 def spool_list(url: Url = None, spool_dir: SpoolDir = None) -> None:
-    """Show what waits, and what the service refused. Nothing is sent.
+    """Show what waits, and what the service refused.
 
-    scorehouse spool list
-    scorehouse spool list --spool-dir ~/run-7/spool
+    Nothing is sent. A document leaves the spool when the service has it;
+    'scorehouse spool flush' sends what waits.
+
+      scorehouse spool list
+      scorehouse spool list --spool-dir ~/run-7/spool
     """
     raise typer.Exit(run_list(_spool(url, spool_dir)))
 
@@ -153,19 +154,27 @@ def spool_list(url: Url = None, spool_dir: SpoolDir = None) -> None:
     "2 the command line is wrong, 130 interrupted.",
 )
 def spool_flush(url: Url = None, spool_dir: SpoolDir = None, patience: Patience = PATIENCE_S) -> None:
-    """Send what waits, oldest first. Stored documents go; refused ones move to 'rejected' beside their problem.
+    """Send what waits, oldest first.
 
-    scorehouse spool flush
-    scorehouse spool flush --url https://results.example.org --patience 600
+    What is stored leaves the spool; what is refused moves to 'rejected',
+    with the service's answer beside it.
+
+      scorehouse spool flush
+      scorehouse spool flush --url https://results.example.org --patience 600
     """
     raise typer.Exit(run_flush(url, _spool(url, spool_dir), patience))
 
 
-@app.command(epilog=_EXIT_CODES + ".")
+@app.command(epilog=EXIT_CODES + ", 130 interrupted.")
 def invalidate(name: ResultName, reason: Reason, author: Author = None, raw: Raw = False, url: Url = None) -> None:
-    """Say that a result does not count. It stays as it is, and leaves every analysis.
+    """Say that a result does not count.
 
-    scorehouse invalidate 2024-01-01T12:00:00Z-mmlu-run-7 --reason "wrong answer key"
+    It stays as it is, and leaves every analysis within a second. What was
+    said is kept for ever; saying it twice changes nothing.
+
+      scorehouse invalidate 2024-01-01T12:00:00Z-mmlu-run-7 --reason "bad key"
+
+    An API key with the scope results:write is read from SCOREHOUSE_API_KEY.
     """
     kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
     raise typer.Exit(
@@ -173,17 +182,21 @@ def invalidate(name: ResultName, reason: Reason, author: Author = None, raw: Raw
     )
 
 
-@app.command(epilog=_EXIT_CODES + ".")
+@app.command(epilog=EXIT_CODES + ", 130 interrupted.")
 def restore(name: ResultName, reason: Reason, author: Author = None, raw: Raw = False, url: Url = None) -> None:
     """Say that an invalidated result counts after all.
 
-    scorehouse restore 2024-01-01T12:00:00Z-mmlu-run-7 --reason "the key was right"
+    It is back in the analysis within a second.
+
+      scorehouse restore 2024-01-01T12:00:00Z-mmlu-run-7 --reason "key is fine"
+
+    An API key with the scope results:write is read from SCOREHOUSE_API_KEY.
     """
     kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
     raise typer.Exit(run_correction(CorrectionAction.RESTORED, name, author=author, reason=reason, kind=kind, url=url))
 
 
-@app.command(epilog=_EXIT_CODES + ", 130 interrupted.")
+@app.command(epilog=EXIT_CODES + ", 130 interrupted.")
 def check(
     url: Url = None,
     analysis_url: Annotated[
@@ -207,7 +220,7 @@ def check(
     raise typer.Exit(run_check(url, analysis_url, repair=repair, as_json=as_json))
 
 
-@app.command(epilog=_EXIT_CODES + ". Ctrl-C and SIGTERM are the way to end it: 0.")
+@app.command(epilog=EXIT_CODES + ". Ctrl-C and SIGTERM are the way to end it: 0.")
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where the results are kept.", file_okay=False)] = Path(
         "scorehouse-data"

@@ -137,6 +137,8 @@ class AsyncScorehouse(House):
                         spool.settle(items[line.line - 1], line, flushed)
             except SpoolError:
                 raise
+            except OSError as error:  # a large document is read while it is sent
+                raise SpoolError(f"cannot read what waits in the spool {spool.folder}: {error}") from error
             except ScorehouseError as error:
                 flushed.reason = error
             flushed.waiting = len(spool.waiting())
@@ -248,7 +250,7 @@ class AsyncScorehouse(House):
                     for line in lines.take(block):
                         yield line
                 lines.end()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise call.unreachable(error, self.addresses) from error
 
     async def _send(self, call: Call[_T]) -> _T:
@@ -256,7 +258,7 @@ class AsyncScorehouse(House):
         while True:
             try:
                 response = await self._http.send(call.request(self._http, self.addresses))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait_s = self._wait_s(patience, self._unreachable(call, error))
             else:
                 self._answered = True
@@ -274,6 +276,7 @@ class AsyncScorehouse(House):
                 async with aclosing(response):
                     self._answered = True
                     if response.is_success:
+                        self._check_is_ours(call, response)
                         async for block in response.aiter_bytes():
                             for line in self._taken(call, batch, response, block):
                                 patience.start_again()
@@ -287,7 +290,7 @@ class AsyncScorehouse(House):
                         if not call.may_retry(response):
                             self._change_of_way(batch, failure)
                             continue
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 failure, retry_after = self._unreachable(call, error), None
             await asyncio.sleep(self._wait_s(patience, failure, retry_after))
         for number, document in batch.unanswered.items():

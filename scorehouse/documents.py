@@ -69,6 +69,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path | Unreadable]:
     """The files to push, each once: those named, and in folders, sorted, those with a known ending.
 
     What is hidden (its name begins with a dot) is left out of folders: checkpoints and half-written files stand there.
+    Links to folders are not followed; one that leads to what is not pushed otherwise is told.
     """
     seen: set[Path] = set()
     for path in paths:
@@ -100,6 +101,9 @@ def _walk(folder: Path) -> Iterator[Path | Unreadable]:
     failures: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if fault := _link_out_of(folder, Path(parent, name)):
+                yield fault
         for name in sorted(names):
             file = Path(parent, name)
             if not name.startswith(".") and _kind(file) is not None:
@@ -109,6 +113,18 @@ def _walk(folder: Path) -> Iterator[Path | Unreadable]:
             yield Unreadable(str(failure.filename), failure.strerror or str(failure))
     for failure in failures:
         yield Unreadable(str(failure.filename), failure.strerror or str(failure))
+
+
+def _link_out_of(folder: Path, link: Path) -> Unreadable | None:
+    """What to tell of a link to a folder: links are not followed, and only what is pushed anyway may be passed by."""
+    if not link.is_symlink():
+        return None
+    root, target = folder.resolve(), Path(os.path.realpath(link))  # which never raises
+    if root.is_relative_to(target):
+        return None  # a loop
+    if target.is_relative_to(root) and not any(part.startswith(".") for part in target.relative_to(root).parts):
+        return None
+    return Unreadable(str(link), f"links to folders are not followed; push {target} by its name")
 
 
 def _kind(file: Path) -> str | None:

@@ -9,7 +9,7 @@ import httpx
 from scorehouse import calls
 from scorehouse.batches import NOT_A_LINE, Batch
 from scorehouse.calls import Addresses, Call, ScorehouseError
-from scorehouse.retries import Patience, Retries
+from scorehouse.retries import Patience, Retries, retry_after_s
 from shared.results import (
     BatchLine,
     ResultKind,
@@ -58,11 +58,14 @@ class House:
         """Seconds until the next try; raises `failure` when patience is at its end."""
         wait_s = patience.wait_s(retry_after)
         if wait_s is None:
-            raise failure
+            asked_s = retry_after_s(retry_after)
+            raise (
+                failure if not asked_s else ScorehouseError(f"{failure}; try again in {asked_s:.0f} s", failure.problem)
+            )
         self._on_wait(failure, wait_s)
         return wait_s
 
-    def _unreachable(self, call: Call[_T], error: httpx.TransportError) -> ScorehouseError:
+    def _unreachable(self, call: Call[_T], error: httpx.RequestError) -> ScorehouseError:
         """What to tell while waiting for another try; raises it if none is due."""
         failure = call.unreachable(error, self.addresses)
         if not call.may_resend(error, answered=self._answered):
@@ -72,6 +75,12 @@ class House:
     def _batch_call(self, kind: ResultKind, batch: Batch) -> Call[bytes]:
         batch.compressed = batch.compressed and self._compresses
         return calls.push_batch(kind, batch.body(), compressed=batch.compressed)
+
+    def _check_is_ours(self, call: Call[bytes], response: httpx.Response) -> None:
+        """Tell a page of somebody else (to sign in, say) from an answer that broke off."""
+        media_type = response.headers.get("content-type", "application/x-ndjson")
+        if not media_type.startswith("application/x-ndjson"):
+            raise call.not_ours(response)
 
     def _taken(self, call: Call[bytes], batch: Batch, response: httpx.Response, block: bytes) -> list[BatchLine]:
         try:

@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from scorehouse.key_file import edit_keys
-from scorehouse.terminal import complain, err, out, say
+from scorehouse.terminal import EXIT_CODES, complain, err, out, say
 from shared.keys import Key, KeyFileError, Scope, digest_of, read_keys
 from shared.problems import validation_faults
 
@@ -52,7 +51,7 @@ def parse_expiry(text: str) -> datetime:
     return expires.astimezone(UTC).replace(microsecond=0)
 
 
-@keys_app.command()
+@keys_app.command(epilog=f"{EXIT_CODES}.")
 def create(
     key_id: KeyId,
     file: File,
@@ -63,11 +62,16 @@ def create(
 ) -> None:
     """Make an API key and print it, once: the file has nothing but its SHA-256.
 
-    Services that read the file know the key within a second.
+    Services that read the file know the key within a second. Whoever uses
+    it has it in SCOREHOUSE_API_KEY.
 
-      scorehouse keys create nightly-runner --scope results:write --expires 90d --file keys.toml
-      key=$(scorehouse keys create ci --scope results:read --scope analysis:read)
+      export API_KEYS_FILE=keys.toml
+      scorehouse keys create runner --scope results:write --expires 90d
+      key=$(scorehouse keys create ci --scope results:read \\
+        --scope analysis:read)
     """
+    from scorehouse.key_file import edit_keys  # noqa: PLC0415 - its TOML library is not loaded for each push
+
     ends = None if expires is None else parse_expiry(expires)
     token = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     created = datetime.now(UTC).replace(microsecond=0)
@@ -85,11 +89,17 @@ def create(
     say(out(), token)
 
 
-@keys_app.command(name="list")
+@keys_app.command(name="list", epilog=f"{EXIT_CODES}.")
 def list_keys(
     file: File, as_json: Annotated[bool, typer.Option("--json", help="As JSON, an object a key.")] = False
 ) -> None:
-    """List the keys: what each allows, and until when. The keys themselves are nowhere to be seen."""
+    """List the keys: what each allows, and until when.
+
+    The keys themselves are nowhere to be seen: the file has nothing but
+    their SHA-256.
+
+      scorehouse keys list --file keys.toml
+    """
     with _exiting_on_faults():
         keys = read_keys(file.read_text(encoding="utf-8"), file)
     now = datetime.now(UTC)
@@ -115,11 +125,19 @@ def list_keys(
         say(out(), "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@keys_app.command()
+@keys_app.command(epilog=f"{EXIT_CODES}.")
 def revoke(
     key_id: KeyId, file: File, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
 ) -> None:
-    """Take a key out of the file. Services that read it refuse the key within a second."""
+    """Take a key out of the file.
+
+    Services that read the file refuse the key within a second. Its id is
+    free then.
+
+      scorehouse keys revoke nightly-runner --file keys.toml
+    """
+    from scorehouse.key_file import edit_keys  # noqa: PLC0415 - as above
+
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Revoke {key_id!r} in {file}? Whoever uses it is refused from then on", abort=True, err=True)
     with _exiting_on_faults(), edit_keys(file) as editing:

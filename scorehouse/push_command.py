@@ -11,13 +11,10 @@ from scorehouse.client import AsyncScorehouse
 from scorehouse.documents import EXPECTED, Document
 from scorehouse.push import PushReport, Refusal, bytes_under, documents_under, push_documents
 from scorehouse.retries import Retries
-from scorehouse.spool import Spool
+from scorehouse.spool import Spool, SpoolError
 from scorehouse.spool_command import flush_first
-from scorehouse.terminal import Waits, complain, count, out, progress_bar, say
+from scorehouse.terminal import INTERRUPTED, Waits, complain, count, out, progress_bar, say
 from shared.results import ResultKind
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +44,17 @@ def run_push(paths: list[Path], options: PushOptions) -> int:
     except ScorehouseError as error:
         if report.documents or report.unreadable:
             print_report(report)
-        complain(f"{error}{_unanswered(report) if report.documents else ''}")
+        rest = "; the rest is neither stored nor kept: push again when that is mended"
+        complain(
+            f"{error}{_unanswered(report) if report.documents else ''}{rest if isinstance(error, SpoolError) else ''}"
+        )
         return 1
     if not report.documents and not report.unreadable:
         complain(f"no documents in {', '.join(map(str, paths))}; looked for {EXPECTED}")
         return 1
     print_report(report)
-    return 0 if report.complete and not _needs_somebody(report.spooled_for) else 1
+    needs_somebody = report.spooled_for is not None and report.spooled_for.is_lasting
+    return 0 if report.complete and not needs_somebody else 1
 
 
 async def _push(paths: list[Path], report: PushReport, options: PushOptions) -> None:
@@ -81,10 +82,6 @@ async def _push(paths: list[Path], report: PushReport, options: PushOptions) -> 
             )
 
 
-def _needs_somebody(error: ScorehouseError | None) -> bool:
-    return error is not None and error.status in (401, 403, 404)
-
-
 def _unanswered(report: PushReport) -> str:
     if not report.under_way:
         return ""
@@ -103,9 +100,10 @@ def print_report(report: PushReport) -> None:
     counts = f"{report.stored} stored, {report.unchanged} unchanged, {len(report.refused)} refused"
     if report.spooled:
         counts += f", {report.spooled} spooled"
+        verb = "waits" if report.spooled == 1 else "wait"
         complain(
-            f"{count(report.spooled, 'document')} wait in the spool, for: {report.spooled_for}\n"
-            "the next 'push --spool' sends them first, or 'scorehouse spool flush' does now"
+            f"{count(report.spooled, 'document')} {verb} in the spool, for: {report.spooled_for}\n"
+            "the next 'push --spool' begins with what waits; 'scorehouse spool flush' sends it now"
         )
     if report.unreadable:
         counts += f", {count(len(report.unreadable), 'file')} not read"

@@ -210,7 +210,10 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SpoolError(f"cannot use the spool {folder}: {error.strerror or error}") from error
+        raise SpoolError(
+            f"cannot use the spool {folder}: {error.strerror or error}; "
+            "--spool-dir or SCOREHOUSE_SPOOL_DIR chooses another"
+        ) from error
 
 
 @contextmanager

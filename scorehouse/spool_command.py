@@ -8,7 +8,7 @@ from scorehouse.calls import Addresses, ScorehouseError
 from scorehouse.client import AsyncScorehouse
 from scorehouse.retries import Retries
 from scorehouse.spool import Flushed, Spool, default_spool, problem_of
-from scorehouse.terminal import Waits, complain, count, err, out, say
+from scorehouse.terminal import INTERRUPTED, Waits, complain, count, err, out, say
 from shared.problems import ProblemDocument
 
 
@@ -48,7 +48,7 @@ def run_flush(url: str | None, spool: Spool, patience_s: float) -> int:
         flushed = asyncio.run(_flush(url, spool, patience_s))
     except KeyboardInterrupt:
         complain("interrupted; what is not stored waits on")
-        return 130
+        return INTERRUPTED
     except ScorehouseError as error:
         complain(str(error))
         return 1
@@ -86,4 +86,5 @@ def tell_flushed(flushed: Flushed) -> None:
     if flushed.taken:
         complain(f"another process is sending what waits in the spool ({count(flushed.waiting, 'document')})")
     elif flushed.waiting:
-        complain(f"{count(flushed.waiting, 'document')} from earlier pushes wait on in the spool: {flushed.reason}")
+        verb = "waits" if flushed.waiting == 1 else "wait"
+        complain(f"{count(flushed.waiting, 'document')} from earlier pushes {verb} on in the spool: {flushed.reason}")

@@ -10,6 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+EXIT_CODES = "Exit codes: 0 all went well, 1 something did not (it is said what), 2 the command line is wrong"
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""Names of files and answers of services are told as they are, but must not steer a terminal."""
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -31,7 +38,7 @@ def err() -> Console:
 def say(console: Console, text: str | Text = "", style: str | None = None) -> None:
     """Print a line. A terminal that is gone (SIGHUP) must not keep what runs from being stopped."""
     with suppress(OSError):
-        console.print(text, style=style)
+        console.print(text.translate(_CONTROL) if isinstance(text, str) else text, style=style)
 
 
 def complain(text: str) -> None:

@@ -24,32 +24,42 @@ class DirectRoute(APIRoute):
     """
 
 
-def direct_endpoints(router: APIRouter) -> dict[tuple[str, str], Endpoint]:
-    """The endpoints of a router's direct routes by method and path."""
-    return {
-        (method, route.path): route.endpoint
-        for route in router.routes
-        if isinstance(route, DirectRoute)
-        for method in route.methods or ()
-    }
+class DirectJson(Response):
+    """JSON that is text already, without the headers and cookies that Starlette's own prepares for."""
+
+    def __init__(self, body: bytes, status: int) -> None:
+        self.status_code = status
+        self.body = body
+        self.background = None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
 class DirectRoutes:
-    """Serves direct routes, and leaves everything else to the application."""
+    """An ASGI application of nothing but direct routes."""
 
-    def __init__(self, app: ASGIApp, endpoints: dict[tuple[str, str], Endpoint]) -> None:
-        self.app = app
-        self.endpoints = endpoints
+    def __init__(self) -> None:
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+
+    def before(self, app: ASGIApp, *, served: ASGIApp) -> ASGIApp:
+        """An application that gives these routes to `served` and everything else to `app`."""
+
+        async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+            is_direct = scope["type"] == "http" and (scope["method"], scope["path"]) in self.endpoints
+            await (served if is_direct else app)(scope, receive, send)
+
+        return choose
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        endpoint = self.endpoints.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if endpoint is None:
-            await self.app(scope, receive, send)
-            return
+        """Serve a request that it takes."""
         request = Request(scope, receive, send)
         try:
-            response = await endpoint(request)
+            response = await self.endpoints[scope["method"], scope["path"]](request)
         except Problem as problem:
             response = problem_response(problem, request.state.request_id)
         await response(scope, receive, send)
+
+    def include(self, router: APIRouter) -> None:
+        """Serve the direct routes of `router`."""
+        for route in router.routes:
+            if isinstance(route, DirectRoute):
+                self.endpoints |= {(method, route.path): route.endpoint for method in route.methods or ()}

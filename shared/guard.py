@@ -38,7 +38,9 @@ async def admit(request: Request, scope: Scope) -> Key | None:
         key = None
     else:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        key = ring.authorize(token if scheme.lower() == "bearer" and token else None, scope)
+        # Servers leave the spaces after a header's value to us.
+        key = ring.authorize(token.strip() if scheme.lower() == "bearer" and token.strip() else None, scope)
+        request.state.key_id = key.id  # for the log
     limits: RateLimits | None = request.app.state.rate_limits
     if limits is not None:
         await _count(request, limits, key, scope)
@@ -64,14 +66,14 @@ def _refuse_other_sites(request: Request) -> None:
     host = first.get(b"host", b"").decode("latin-1")
     origin = first[b"origin"].decode("latin-1") if b"origin" in first else f"//{host}"
     # The server's end too: the caller's is what X-Forwarded-For says, which a page may set.
-    ends = (request.scope.get("client"), request.scope.get("server"))
-    if not _is_own_page(host, origin, tuple(end[0] for end in ends if end is not None)):
+    client, server = request.scope.get("client"), request.scope.get("server")
+    if not _is_own_page(host, origin, client[0] if client else None, server[0] if server else None):
         raise ForeignSite(f"a page of {origin} may not use this service; only its own pages at {host} may")
 
 
 @lru_cache(maxsize=256)
-def _is_own_page(host: str, origin: str, ends: tuple[str, ...]) -> bool:
-    is_local = any(_is_loopback(end) for end in ends)
+def _is_own_page(host: str, origin: str, client: str | None, server: str | None) -> bool:
+    is_local = _is_loopback(client) or _is_loopback(server)
     return origin.partition("//")[2] == host and (not is_local or _is_loopback(_host_name(host)))
 
 

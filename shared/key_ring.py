@@ -55,7 +55,8 @@ class KeyRing:
         try:
             stat = self._file.stat()
         except OSError as error:
-            raise KeyFileError(f"API_KEYS_FILE {self._file}: {error.strerror}") from None
+            step = "; 'scorehouse keys create' makes it" if isinstance(error, FileNotFoundError) else ""
+            raise KeyFileError(f"API_KEYS_FILE {self._file}: {error.strerror}{step}") from None
         return _Stamp(stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     def _read(self) -> tuple[Key, ...]:

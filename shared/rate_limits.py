@@ -51,8 +51,8 @@ class RateLimits:
                 retry_after_s=ceil(_AWAY_S),
             )
         if retry_after_s:
-            rate = f"{limit.amount} in {limit.get_expiry()} s (setting RATE_LIMIT_{what.upper()})"
-            raise TooManyRequests(f"{caller} may make {rate} {what}; wait", retry_after_s=retry_after_s)
+            rate = f"{limit.amount} {what} in {limit.get_expiry()} s (setting RATE_LIMIT_{what.upper()})"
+            raise TooManyRequests(f"{caller} may make {rate}; wait {retry_after_s} s", retry_after_s=retry_after_s)
 
     async def _hit(self, limit: RateLimitItem, what: str, caller: str) -> int | None:
         """Seconds to wait, 0 where the request may go on; None where the store is away."""

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})[Tt](?P<time>\d{2}:\d{2}:\d{2})(?:\.(?P<fraction>\d{1,30}))?"
@@ -12,6 +13,7 @@ _RFC3339 = re.compile(
 EXPECTED = "an RFC 3339 time with an offset, such as 2024-01-01T12:00:00Z or 2024-01-01T21:00:00+09:00"
 
 
+@lru_cache(maxsize=4096)  # a sweep's results have one time, and a page of a list many of the same
 def canonical_timestamp(text: str) -> str:
     """Return `text` as UTC with `Z`. A naive or impossible time raises ValueError."""
     match = _RFC3339.fullmatch(text)

@@ -1,15 +1,17 @@
 """What both services' HTTP faces have in common: request ids, problems, strict JSON bodies, documentation offline."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,7 +33,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build_app(*, title: str, description: str, version: str, lifespan: Lifespan, body_limits: BodyLimits) -> FastAPI:
-    """An application without routes. Its state is filled by `lifespan`."""
+    """An application without routes. Its state is filled by `lifespan`; `state.direct_routes` takes direct ones."""
     app = FastAPIOffline(
         title=title,
         description=description,
@@ -39,6 +41,7 @@ def build_app(*, title: str, description: str, version: str, lifespan: Lifespan,
         lifespan=lifespan,
         redoc_url=None,
         responses={"4XX": {"model": ProblemDocument}, "5XX": {"model": ProblemDocument}},
+        telemetry=None if _is_telemetry_set_up() else _NO_TELEMETRY,
     )
     describe = app.openapi
 
@@ -49,11 +52,26 @@ def build_app(*, title: str, description: str, version: str, lifespan: Lifespan,
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation has it so
     answer_problems(app)
-    app.state.direct_endpoints = {}
-    app.add_middleware(DirectRoutes, endpoints=app.state.direct_endpoints)
     app.add_middleware(BodyReader, limits=body_limits)
     app.add_middleware(RequestContext)
+    direct = app.state.direct_routes = DirectRoutes()
+    build_stack = app.build_middleware_stack
+
+    def with_direct_routes() -> ASGIApp:
+        return direct.before(build_stack(), served=RequestContext(BodyReader(direct, body_limits)))
+
+    app.build_middleware_stack = with_direct_routes  # type: ignore[method-assign]  # where all middleware comes together
     return app
+
+
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
+
+def _is_telemetry_set_up() -> bool:
+    """Whether the environment configures OpenTelemetry. FastAPI would find out anew at each request, which takes as
+    long as to read a small result.
+    """
+    return any(name.startswith("OTEL_") for name in os.environ)
 
 
 def _correct(document: dict[str, Any], *, has_keys: bool) -> None:
@@ -117,7 +135,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         offered = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid4().hex
+        request_id = offered if _REQUEST_ID.fullmatch(offered) else token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -129,24 +147,27 @@ class RequestContext:
             await send(message)
 
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except ClientDisconnect:
-                log.info("the caller went away", method=scope["method"], path=scope["path"])
-                return
-            except Exception:
-                log.exception("request failed", method=scope["method"], path=scope["path"])
-                if status:
-                    raise  # the answer has begun; only breaking it off can tell the caller
-                await problem_response(Problem("The service failed; its log tells why."), request_id)(
-                    scope, receive, send_with_id
-                )
-            if status >= 400 or scope["path"] not in _QUIET_PATHS:
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    ms=round((time.perf_counter() - began) * 1000, 1),
-                )
+        # Each request has a task of its own, and with it this context: nothing is left to be unbound.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("the caller went away", method=scope["method"], path=scope["path"])
+            return
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if status:
+                raise  # the answer has begun; only breaking it off can tell the caller
+            await problem_response(Problem("The service failed; its log tells why."), request_id)(
+                scope, receive, send_with_id
+            )
+        if status >= 400 or scope["path"] not in _QUIET_PATHS:
+            key_id = scope["state"].get("key_id")
+            log.info(
+                "request",
+                **({"key": key_id} if key_id else {}),
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+            )

@@ -99,9 +99,10 @@ def own_mongod(tmp_path: Path) -> Iterator[Mongod]:
 
 
 @pytest.fixture
-def failing_mongod(tmp_path: Path) -> Iterator[Mongod]:
-    """A mongod for one test, whose commands can be made to fail: `configureFailPoint`."""
-    mongod = Mongod(tmp_path / "mongod", parameters=["enableTestCommands=1"])
+def failing_mongod(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mongod]:
+    """A mongod for one test, whose commands can be made to fail: `configureFailPoint`. Parameter: `replica_set`."""
+    replica_set = getattr(request, "param", True)
+    mongod = Mongod(tmp_path / "mongod", replica_set=replica_set, parameters=["enableTestCommands=1"])
     mongod.start()
     yield mongod
     mongod.stop()

@@ -163,6 +163,10 @@ class Projection:
             await self.advance(session, position=None)
             return True
 
+    def forget_numbers(self) -> None:
+        """Read all numbers anew when they are needed: rows of those that are known may have been lost."""
+        self._numberings.clear()
+
     async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[AppliedResult]:
         """Results that were decided under another definition of their benchmark."""
         query = self._database.dialect.query

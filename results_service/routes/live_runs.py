@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from results_service.live_runs import LiveRuns
 from results_service.parts import MAX_PARTS
+from results_service.routes.answers import refuse_repeats
 from results_service.routes.corrections import WriterKey
 from shared.guard import require
 from shared.keys import Scope
@@ -145,7 +146,7 @@ async def discard_live_run(
     return await live_runs.discard(result_name, discard, key)
 
 
-@router.get("", dependencies=[require(Scope.RESULTS_READ)])
+@router.get("", dependencies=[require(Scope.RESULTS_READ), Depends(refuse_repeats)])
 async def list_live_runs(query: Annotated[LiveRunQuery, Query()], live_runs: TheLiveRuns) -> LiveRunPage:
     """Live runs, also those that are finished or discarded, newest first."""
     return await live_runs.page(query.state, query.abandoned, query.limit, query.cursor)

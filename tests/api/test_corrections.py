@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from results_service import corrections
 from results_service.feed import Feed
 from shared.problems import StoreUnavailable
 from tests.api.test_results_feed import read_feed
@@ -108,6 +109,20 @@ async def test_an_unknown_result(results: "ResultsUnderTest", make_result: MakeR
     await results.client.post("/raw_input", json=make_result())
     answer = await results.client.post(f"/standardized_output/{NAME}/invalidation", json=WHY)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorehouse:problem:not-found")
+
+
+async def test_a_result_that_is_stored_while_it_is_looked_for(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = corrections._fetch_newest  # noqa: SLF001 - the moment between its two looks is what this is about
+
+    async def push_first(*where: Any) -> Any:
+        await results.client.post("/standardized_output", json=make_result())
+        return await fetch(*where)
+
+    monkeypatch.setattr(corrections, "_fetch_newest", push_first)
+    answer = await results.client.post(f"/standardized_output/{NAME}/invalidation", json=WHY)
+    assert (answer.status_code, answer.json()["state"]) == (200, "invalidated")
 
 
 async def test_a_history_has_an_end(

@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from shared.keys import Scope, digest_of
 from tests.conftest import ResultsUnderTest, StartResults
 
 OWN = "http://127.0.0.1:8000"
@@ -89,6 +91,36 @@ async def test_every_route_but_health_asks_for_a_key_and_says_so(start_results: 
             response = await results.client.request(method, filled, content=b"{}" if method == "post" else None)
             assert response.status_code == (200 if path == "/health" else 401), (method, path)
         assert results.stored() == {}
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_what_each_scope_allows(start_results: StartResults, tmp_path: Path, scope: Scope) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[keys]]\nid = "one"\nsha256 = "{digest_of("k")}"\nscopes = ["{scope}"]\n')
+    async with start_results(auth="keys", api_keys_file=keys) as results:
+        for method, path in operations((await results.client.get("/openapi.json")).json()):
+            filled = re.sub(r"\{\w+\}", "1", path)
+            content = b"{}" if method == "post" else None
+            headers = {"Authorization": "bearer  k "}
+            params = {"wait_s": "0"} if path == "/feed" else None
+            answer = await results.client.request(method, filled, content=content, headers=headers, params=params)
+            reads = Scope.RESULTS_READ if method == "get" else Scope.RESULTS_WRITE
+            needed = Scope.ADMIN if path == "/reconciliation" else reads
+            is_let_in = path == "/health" or scope in (needed, Scope.ADMIN)
+            assert (answer.status_code not in (401, 403)) == is_let_in, (method, path, answer.text)
+
+
+async def test_the_log_names_the_key(
+    start_results: StartResults, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[keys]]\nid = "nightly"\nsha256 = "{digest_of("sh_secret")}"\nscopes = ["results:read"]\n')
+    async with start_results(auth="keys", api_keys_file=keys) as results:
+        with structlog.testing.capture_logs() as lines:
+            await results.client.get("/raw_input", headers={"Authorization": "Bearer sh_secret"})
+            await results.client.get("/raw_input", headers={"Authorization": "Bearer sh_other"})
+    assert [line.get("key") for line in lines if line["event"] == "request"] == ["nightly", None]
+    assert "sh_" not in repr(lines) + "".join(capfd.readouterr())
 
 
 async def test_without_keys_the_documentation_asks_for_none(results: ResultsUnderTest) -> None:

@@ -297,7 +297,14 @@ async def test_lists(start_results: "StartResults", make_result: MakeResult) -> 
         first = (await results.client.get("/live_runs", params={"limit": 2})).json()
         assert [item["result_name"] for item in first["items"]] == names[:2]
         assert await listed(limit=2, cursor=first["next_cursor"]) == names[2:]
-        for bad in ({"cursor": "é"}, {"state": "x"}, {"limit": 0}, {"abandoned": "x"}, {"other": 1}):
+        for bad in (
+            {"cursor": "é"},
+            {"state": "x"},
+            {"limit": 0},
+            {"abandoned": "x"},
+            {"other": 1},
+            {"state": ["x", "live"]},
+        ):
             refused = await results.client.get("/live_runs", params=bad)
             assert slug(refused) == (422, "invalid-request")
     async with start_results(live_run_abandoned_s=1e-6) as results:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from results_service.intake import NewResult
+from shared.results import StoreStatus
+
 if TYPE_CHECKING:
     from tests.conftest import Mongod, ResultsUnderTest, StartResults
 
@@ -131,6 +134,7 @@ async def test_a_long_line_that_is_refused_leaves_nothing(results: "ResultsUnder
 async def test_lines_of_one_name_and_other_content(results: "ResultsUnderTest", make_result: MakeResult) -> None:
     texts = [token_hex(5000) for _ in range(3)]  # more than rides in an envelope
     body = lines(make_result(run_id="first"), *(make_result(data={"text": text}) for text in [*texts, texts[0]]))
+    body += b"\n"  # or the last line would come in a group of its own, perhaps before the others
     told = answers((await results.client.post(PATH, content=body)).content)
     kept = await results.client.get(f"/standardized_output/{told[1]['result_name']}")
 
@@ -176,6 +180,46 @@ async def test_who_sends_all_before_reading_is_not_waited_for(
     talk.reads.set()
     await talk.served
     assert results.stored() == {"standardized_output": 50, "feed": 50}
+
+
+async def test_a_body_is_not_read_faster_than_it_is_stored(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, stores = results.app.state.store.put, asyncio.Event()
+
+    async def slow_put(result: NewResult) -> StoreStatus:
+        await stores.wait()
+        status: StoreStatus = await put(result)
+        return status
+
+    monkeypatch.setattr(results.app.state.store, "put", slow_put)
+    talk = Conversation(results)
+    for number in range(30):
+        talk.say(lines(make_result(run_id=f"run-{number}")) + b"\n")
+    talk.say(b"", more=False)
+    done, _ = await asyncio.wait([talk.served], timeout=0.2)
+    assert not done
+    assert talk.to_service.qsize() >= 25  # three are being stored, one waits for its turn, one may be on its way
+    stores.set()
+    await talk.served
+    assert results.stored() == {"standardized_output": 30, "feed": 30}
+
+
+async def test_nothing_more_is_read_for_an_answer_that_broke_off(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: NewResult) -> StoreStatus:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(results.app.state.store, "put", fail)
+    talk = Conversation(results)
+    talk.say(lines(make_result()) + b"\n")
+    while not (reading := [task for task in asyncio.all_tasks() if "_Batch.read" in repr(task)]):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await talk.served  # though the body has not ended
+        await asyncio.wait(reading)
+    assert results.stored() == {}
 
 
 async def test_lines_that_are_too_long_do_not_keep_others_out(

@@ -207,6 +207,14 @@ async def test_many_at_once_of_other_content_store_one_whole(
     assert results.stored()["blobs"] == 1
 
 
+async def test_data_of_a_conflict_is_not_written(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    answers = [
+        await results.client.post("/raw_input", json=make_result(data={"text": token_hex(5000)})) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 409]
+    assert results.stored() == {"raw_input": 1, "blobs": 1}
+
+
 async def test_the_same_data_under_two_names_at_once(results: "ResultsUnderTest", make_result: MakeResult) -> None:
     data = {"text": token_hex(5000)}
     documents = [make_result(run_id=f"run-{number}", data=data) for number in range(6)]

@@ -179,6 +179,39 @@ async def test_a_write_under_way_is_no_difference(ten: ResultsUnderTest, monkeyp
     assert waits == 2
 
 
+async def test_writes_under_way_in_every_page_are_no_differences(
+    ten: ResultsUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [ten.database.feed.find_one_and_delete({"_id": seq}) for seq in (1, 5, 9)]
+    ten.database.standardized_output.update_many({}, {"$set": {"settled": False}})
+
+    async def finish_one(_seconds: float) -> None:
+        if (entry := entries.pop()) is not None:
+            ten.database.feed.insert_one(entry)
+
+    monkeypatch.setattr(asyncio, "sleep", finish_one)
+    assert (await compare(ten.client)).differences == 0
+    assert entries == []
+
+
+async def test_a_gap_before_a_part_is_not_filled_with_the_digest_of_the_part(
+    ten: ResultsUnderTest, make_result: MakeResult
+) -> None:
+    envelope = {key: value for key, value in make_result(run_id="live").items() if key != "data"}
+    opened = await ten.client.post("/live_runs", json=envelope)
+    path = f"/live_runs/{opened.json()['result_name']}"
+    await ten.client.post(f"{path}/parts/1", json=make_result()["data"])
+    assert (await ten.client.post(f"{path}/finish")).status_code == 200
+    ten.database.feed.delete_many({"_id": {"$in": [11, 12]}})  # so that part and finish are on one page
+    assert (await compare(ten.client, repair=True)).remaining == 0
+    told = ten.database.feed.find({"event": {"$regex": "^gap:"}}).to_list()
+    assert len(told) == 2
+    for entry in told:
+        stored = ten.database.standardized_output.find_one({"_id": stored_id(entry["result_name"])})
+        assert stored is not None
+        assert entry["sha256"] == stored["sha256"]
+
+
 async def test_live_runs_are_no_results(ten: ResultsUnderTest) -> None:
     for seq, kind in ((13, "part"), (14, "discarded")):
         entry = {"_id": seq, "event": f"{kind}:x:1", "kind": kind, "result_name": "2024-01-01T12:00:00Z-mmlu-live"}

@@ -4,9 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from shared.problems import StoreUnavailable
 
 if TYPE_CHECKING:
     from tests.conftest import ResultsUnderTest, StartResults
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 MakeResult = Callable[..., dict[str, Any]]
 NAME = "2024-01-01T12:00:00Z-mmlu-run-1"
 IDENTITY = {"Accept-Encoding": "identity"}
+MIB = 1024 * 1024
 
 
 def questions(count: int, **last: Any) -> bytes:
@@ -125,6 +129,7 @@ async def test_what_a_crash_left_of_uploads_is_removed_after_a_day(
         chunks.delete_many({"_id": {"$regex": f"^{stored}/"}})
         results.database["raw_input"].update_one({}, {"$set": {"blob": aged}})
         chunks.insert_many([{"_id": f"{blob}/{number}", "zstd": b""} for blob in (old, young) for number in (0, 1)])
+        chunks.insert_one({"_id": f"{old}-cut/7", "zstd": b""})  # removed before, but for a chunk that came late
     async with start_results() as results:
         async with asyncio.timeout(10):
             while results.database["blobs"].count_documents({}) > kept + 2:
@@ -133,6 +138,66 @@ async def test_what_a_crash_left_of_uploads_is_removed_after_a_day(
         assert blobs == {aged, young}
         read = await results.client.get(f"/raw_input/{NAME}", headers=IDENTITY)
         assert read.content.endswith(LARGE + b"}")
+
+
+async def test_equal_uploads_at_once(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    bodies = [body_of(make_result(), LARGE)] * 3 + [body_of(make_result(run_id="run-2"), LARGE)]
+    answers = await asyncio.gather(
+        *(results.client.post("/standardized_output", content=in_pieces(body)) for body in bodies)
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 201, 201]
+    for run_id in ("run-1", "run-2"):
+        kept = await results.client.get(f"/standardized_output/2024-01-01T12:00:00Z-mmlu-{run_id}", headers=IDENTITY)
+        assert kept.content.endswith(LARGE + b"}")
+    assert results.stored() == {"standardized_output": 2, "feed": 2, "blobs": 4}
+
+
+@pytest.mark.parametrize("size", [8 * MIB - 1, 8 * MIB, 8 * MIB + 1])
+async def test_data_that_ends_with_a_chunk(results: "ResultsUnderTest", make_result: MakeResult, size: int) -> None:
+    data = b'{"text":"' + token_hex(size // 2).encode()[: size - 11] + b'"}'
+    assert (await results.client.post("/raw_input", content=in_pieces(body_of(make_result(), data)))).status_code == 201
+    assert results.stored()["blobs"] == -(-len(data) // (4 * MIB))
+    kept = await results.client.get(f"/raw_input/{NAME}", headers=IDENTITY)
+    assert (len(data), kept.content.endswith(b',"data":' + data + b"}")) == (size, True)
+
+
+async def test_little_data_in_a_large_body(results: "ResultsUnderTest", make_result: MakeResult) -> None:
+    body = body_of(make_result(), b" " * 5 * MIB + b"{}")
+    answers = [await results.client.post("/raw_input", content=body) for _ in range(2)]
+    small = await results.client.post("/raw_input", json=make_result(data={}))
+    assert [answer.status_code for answer in (*answers, small)] == [201, 200, 200]
+    assert (await results.client.get(f"/raw_input/{NAME}", headers=IDENTITY)).content.endswith(b',"data":{}}')
+    assert results.stored() == {"raw_input": 1, "blobs": 1}
+
+
+async def test_a_refusal_is_told_though_its_data_cannot_be_removed(
+    results: "ResultsUnderTest", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    path = "/standardized_output"
+    await results.client.post(path, content=body_of(make_result(), LARGE))
+    monkeypatch.setattr("results_service.blobs.delete_upload", fail)
+    bodies = [body_of(make_result(), data) for data in (LARGE, questions(6000, score=0.5), questions(6000, score=7))]
+    answers = [await results.client.post(path, content=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [200, 409, 422]
+
+
+async def test_data_that_was_removed_meanwhile_is_not_acknowledged(
+    results: "ResultsUnderTest", make_result: MakeResult
+) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        body = body_of(make_result(), LARGE)
+        yield body[:5_000_000]
+        while not (removed := results.database["blobs"].delete_many({}).deleted_count):
+            await asyncio.sleep(0.01)
+        assert removed == 1
+        yield body[5_000_000:]
+
+    answer = await results.client.post("/raw_input", content=slowly())
+    assert answer.status_code == 503
+    assert results.stored() == {}
 
 
 async def test_a_large_body_over_the_limit_is_refused(start_results: "StartResults", make_result: MakeResult) -> None:

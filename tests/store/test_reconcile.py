@@ -28,7 +28,8 @@ from tests.conftest import ResultsUnderTest
 from tests.store.conftest import OpenStore
 
 REGISTRY = load_registry()
-SUMS = BenchmarkTables("mmlu").sums
+TABLES = BenchmarkTables("mmlu")
+SUMS = TABLES.sums
 RESULTS = 10
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -64,10 +65,10 @@ class Pair:
         state = self.results.app.state
         await correct(state.mongo, state.feed, ResultKind.STANDARDIZED, name(number), action, request, None)
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, projection: Projection | None = None) -> None:
         """Apply the whole feed."""
         progress = Progress()
-        projection = Projection(self.database, REGISTRY.hash)
+        projection = projection or Projection(self.database, REGISTRY.hash)
         task = asyncio.create_task(follow_feed(self.feed, projection, REGISTRY, progress, wait_s=0.01))
         head = (await self.feed.read(after=0, wait_s=0)).head
         async with asyncio.timeout(20):
@@ -135,6 +136,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "FEED_PAGE", 4)
     monkeypatch.setattr(reconcile, "RUNS_PAGE", 3)
     monkeypatch.setattr(reconcile, "START_PAUSE_S", 0.01)
+    monkeypatch.setattr(reconcile, "PATIENCE_S", 0.0)
 
 
 @pytest.fixture
@@ -215,6 +217,36 @@ async def test_sums_that_do_not_add_up_are_made_anew(pair: Pair) -> None:
     await pair.change(pair.update(SUMS, "n_scored", 1, SUMS.run_no == await pair.run_no(5)))
     await mended(pair, {"run-damaged": 1}, by=Mending.REAPPLY)
     assert await pair.content() == content
+
+
+async def test_a_run_that_counts_other_scores_than_its_sums_is_made_anew(pair: Pair) -> None:
+    content = await pair.content()
+    await pair.change(pair.update(RUNS, "n_scored", 7, RUNS.result_name == name(5)))
+    await mended(pair, {"run-damaged": 1}, by=Mending.REAPPLY)
+    assert await pair.content() == content
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("what", ["combinations", "question_sets"])
+async def test_what_sums_refer_to_is_written_again(pair: Pair, what: str, place: int) -> None:
+    projection = Projection(pair.database, REGISTRY.hash)
+    await pair.push(10, data={"questions": [{"question_id": "q1", "score": 1.0, "metadata": {"subject": "law"}}]})
+    await pair.catch_up(projection)  # which then knows the numbers by heart
+    tables = {"combinations": (TABLES.combinations, "combination"), "question_sets": (TABLES.question_sets, "set_no")}
+    table, column = tables[what]
+    async with pair.database.snapshot() as session:
+        referring = await session.fetch(pair.database.dialect.query.from_(SUMS).select(SUMS[column], SUMS.run_no))
+    lost = sorted({key for key, _ in referring})[place]
+    await pair.change(pair.delete(table, table[column] == lost))
+    damaged = {run_no for key, run_no in referring if key == lost}
+    reports = [
+        line.report
+        async for line in Reconciler(pair.database, projection, pair.feed, REGISTRY).compare(Mending.REAPPLY)
+    ]
+    assert reports[-1] is not None
+    assert set(found(reports[-1])) == {"run-damaged"}
+    assert (reports[-1].remaining, reports[-1].differences <= len(damaged)) == (0, True), "a set mended is so for all"
+    assert found(await pair.compare()) == {}
 
 
 async def test_a_run_of_an_earlier_entry_is_made_anew(pair: Pair) -> None:
@@ -333,7 +365,7 @@ async def test_a_result_that_the_feed_does_not_know_is_removed(pair: Pair, seq: 
         of_r1 = query.from_(RUNS).select(*(RUNS[column] for column in columns)).where(RUNS.result_name == name(1))
         [run] = await session.fetch(of_r1)
         values = dict(zip(columns, run, strict=True)) | {"run_no": 77, "result_name": row[0], "seq": seq}
-        values |= {"n_answers": 0, "n_questions": 0}
+        values |= {"n_answers": 0, "n_questions": 0, "n_scored": 0}
         await session.insert(RUNS, columns, [tuple(values[column] for column in columns)])
     report = await pair.compare(Mending.REAPPLY)
     assert (found(report), report.repaired) == ({"not-in-feed": 1}, 0), "a start removes no result"
@@ -467,7 +499,27 @@ async def test_two_instances_mend_each_difference_once(pair: Pair, open_store: O
     assert await pair.content() == content
 
 
-async def test_it_stays_right_beside_a_consumer(pair: Pair) -> None:
+async def test_a_correction_on_its_way_is_no_difference(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    await pair.push(10)
+    await pair.correct(10, CorrectionAction.INVALIDATED)
+    [entry, _] = (await pair.feed.read(after=13, wait_s=0)).entries
+    run = prepare_run(await pair.feed.fetch(entry.href), REGISTRY)
+    await Projection(pair.database, REGISTRY.hash).apply(entry, run)  # as invalidated, which a later entry tells
+    await pair.correct(10, CorrectionAction.RESTORED)
+    sleep = asyncio.sleep
+
+    async def catch_up(_seconds: float) -> None:
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await pair.catch_up()
+
+    monkeypatch.setattr(reconcile, "PATIENCE_S", 20.0)
+    monkeypatch.setattr(asyncio, "sleep", catch_up)
+    assert found(await pair.compare()) == {}
+    assert asyncio.sleep is sleep, "it waited"
+
+
+async def test_it_stays_right_beside_a_consumer(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "PATIENCE_S", 20.0)
     task = asyncio.create_task(
         follow_feed(pair.feed, Projection(pair.database, REGISTRY.hash), REGISTRY, Progress(), wait_s=0.01)
     )

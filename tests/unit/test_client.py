@@ -14,7 +14,7 @@ import pytest
 import respx
 
 from scorehouse import AsyncScorehouse, FilePart, Retries, Scorehouse, ScorehouseError, UnreachableError
-from scorehouse.batches import ALONE_BYTES, BATCH_BYTES, BATCH_LINES
+from scorehouse.batches import ALONE_BYTES, BATCH_BYTES, BATCH_LINES, LINE_BYTES
 from scorehouse.retries import Patience, retry_after_s
 from shared.analysis import AnalysisRequest
 from shared.problems import (
@@ -22,6 +22,7 @@ from shared.problems import (
     InvalidRequest,
     MethodNotAllowed,
     NotAuthorized,
+    NotFound,
     Problem,
     ResultConflict,
     StoreUnavailable,
@@ -133,10 +134,18 @@ def test_addresses_come_from_the_environment_without_their_last_slash(monkeypatc
         house.analyze(AnalysisRequest(benchmark="aime", level1="year"))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "8000"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://h", "http://", "8000", "http://h:99999", "http://h/?a=1", "http://h/#a"]
+)
 def test_an_address_that_is_none_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ScorehouseError, match="is not an address"):
         Scorehouse(url)
+
+
+def test_a_password_in_what_is_no_address_is_not_shown() -> None:
+    with pytest.raises(ScorehouseError, match="is not an address") as caught:
+        Scorehouse("http://ada:secret@h:99999")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["sec ret", "sec\nret", "secrét", "sec\x7fret"])
@@ -197,6 +206,43 @@ def test_an_answer_that_is_not_ours_names_address_and_setting(ask: Ask, status: 
     respx.post(f"{RESULTS}/raw_input").respond(status, text=body)
     with pytest.raises(ScorehouseError, match=f"{RESULTS}/raw_input answered {status}.*SCOREHOUSE_RESULTS_URL"):
         ask("push_raw", b"{}")
+
+
+@respx.mock
+@pytest.mark.parametrize("method", ["push_raw", "push_batch"])
+def test_an_answer_that_cannot_be_unpacked_is_one_that_broke(ask: Ask, method: str) -> None:
+    def damaged(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+
+    respx.post(url__startswith=RESULTS).mock(side_effect=damaged)
+    with pytest.raises(UnreachableError, match="broke") as caught:
+        ask(method, *((b"{}",) if method == "push_raw" else (ResultKind.RAW, [b"{}", b"[]"])))
+    assert not caught.value.is_lasting
+
+
+@respx.mock
+def test_another_service_is_told_from_a_result_that_is_not_there(ask: Ask) -> None:
+    problem = problem_answer(NotFound("nothing is there"))
+    respx.post(f"{RESULTS}/raw_input").mock(return_value=problem)
+    respx.get(f"{RESULTS}/standardized_output/n").mock(return_value=problem)
+    with pytest.raises(ScorehouseError, match=r"results service at another address.*SCOREHOUSE_RESULTS_URL"):
+        ask("push_raw", b"{}")
+    with pytest.raises(ScorehouseError, match=r"nothing is there$"):
+        ask("get_result", "n")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "\ud800"])
+def test_a_name_that_would_lead_elsewhere_is_not_sent(ask: Ask, name: str) -> None:
+    with respx.mock, pytest.raises(ScorehouseError, match="no result is called"):
+        ask("get_result", name)
+
+
+@respx.mock
+def test_a_proxy_that_is_busy_is_not_taken_for_a_wrong_address(ask: Ask) -> None:
+    respx.post(f"{RESULTS}/raw_input").respond(503, headers={"Retry-After": "3600"}, text="<html>nginx</html>")
+    with pytest.raises(ScorehouseError, match=r"503.*busy or away; try again in 3600 s") as caught:
+        ask("push_raw", b"{}")
+    assert not caught.value.is_lasting
 
 
 @respx.mock
@@ -581,11 +627,28 @@ def test_a_batch_that_the_key_does_not_allow_is_not_tried_otherwise(ask: Ask, se
 
 
 @respx.mock
-@pytest.mark.parametrize("answer", [b"<html>\n", b'{"line": 9, "status": "created"}\n', b'{"line": 1}\n'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>\n",
+        b'{"line": 9, "status": "created"}\n',
+        b'{"line": 0, "status": "created"}\n',
+        b'{"line": 1}\n',
+        b"x" * (LINE_BYTES + 1),
+    ],
+)
 def test_a_batch_answer_that_is_not_ours_is_told(ask: Ask, answer: bytes) -> None:
     respx.post(f"{RESULTS}/standardized_output/batch").respond(200, content=answer)
     with pytest.raises(ScorehouseError, match="SCOREHOUSE_RESULTS_URL"):
         ask("push_batch", ResultKind.STANDARDIZED, documents(2))
+
+
+@respx.mock
+def test_a_page_to_sign_in_is_no_batch_answer_that_ended_early(ask: Ask) -> None:
+    route = respx.post(f"{RESULTS}/standardized_output/batch").respond(200, html="sign in")
+    with pytest.raises(ScorehouseError, match="SCOREHOUSE_RESULTS_URL"):
+        ask("push_batch", ResultKind.STANDARDIZED, documents(2))
+    assert route.call_count == 1
 
 
 @respx.mock

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results_service import parts
+from results_service.listing import seal
 from results_service.live_run_documents import check_complete, cursor_after, list_filter
 from results_service.parts import PartsKnown, StoredPart, attempts_in, in_pages, read_part
 from shared.problems import InvalidRequest, LiveRunIncomplete, PartConflict
 from shared.registry.load import load_registry
+from shared.results import LiveRunState
 
 REGISTRY = load_registry()
 MIB = 1024 * 1024
@@ -76,9 +78,12 @@ def test_the_same_attempt_in_two_parts_is_told_with_both_places() -> None:
 
 def test_cursors() -> None:
     now = datetime.now(UTC)
-    cursor = cursor_after({"_id": "2024-01-01T12:00:00-mmlu-ü"})
+    document = {"_id": "2024-01-01T12:00:00-mmlu-ü"}
+    cursor = cursor_after(document, None, None)
     assert list_filter(None, None, cursor, now) == {"$and": [{"_id": {"$lt": "2024-01-01T12:00:00-mmlu-ü"}}]}
     assert list_filter(None, None, None, now) == {}
-    for forged in ("!", "é", "/w==", "a"):
-        with pytest.raises(InvalidRequest, match="next_cursor"):
+    of_results = seal(["-timestamp", None, "2024-01-01T12:00:00-mmlu-ü"], ["standardized_output", {}, None, None])
+    others = (cursor_after(document, LiveRunState.LIVE, None), cursor_after(document, None, True), of_results)
+    for forged in ("!", "é", "/w==", "a", "MjAyNA==", *others):
+        with pytest.raises(InvalidRequest, match=r"next_cursor|another list"):
             list_filter(None, None, forged, now)

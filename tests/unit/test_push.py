@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -211,6 +212,18 @@ def test_what_a_folder_holds_beside_files_is_told_and_the_rest_goes_on(tmp_path:
     write(tmp_path / "c.json", b"{}")
     places = [(type(found), Path(found.place.partition(":")[0]).name) for found in documents_under([tmp_path])]
     assert places == [(Unreadable, "a.json"), (Unreadable, "b.json"), (Document, "c.json")]
+
+
+def test_a_link_to_a_folder_is_told_where_it_leads_to_what_is_not_pushed(tmp_path: Path) -> None:
+    inside = write(tmp_path / "runs" / "a" / "a.json", b"{}")
+    write(tmp_path / "runs" / ".hidden" / "b.json", b"{}")
+    write(tmp_path / "elsewhere" / "c.json", b"{}")
+    targets = {"latest": "a", "loop": "..", "self": ".", "away": "../elsewhere", "under": ".hidden"}
+    for name, target in targets.items():
+        (tmp_path / "runs" / name).symlink_to(target)
+    found = list(find_files([tmp_path / "runs"]))
+    assert [item for item in found if isinstance(item, Path)] == [inside]
+    assert [Path(item.place).name for item in found if isinstance(item, Unreadable)] == ["away", "under"]
 
 
 @pytest.fixture
@@ -454,9 +467,30 @@ def test_the_client_and_push_need_no_server_packages() -> None:
     assert "pip install 'scorehouse[local]'" in done.stderr
 
 
-def test_help_teaches_by_examples() -> None:
-    for words in ([], ["push"], ["up"], ["spool", "list"], ["spool", "flush"], ["invalidate"], ["restore"]):
-        shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "100"})
-        assert shown.exit_code == 0
-        assert "Exit codes" in shown.stdout
-        assert f"scorehouse {' '.join(words) or 'up'} " in shown.stdout
+@pytest.mark.parametrize(
+    "command",
+    [
+        "up",
+        "push",
+        "spool list",
+        "spool flush",
+        "invalidate",
+        "restore",
+        "check",
+        "keys create",
+        "keys list",
+        "keys revoke",
+    ],
+)
+def test_help_teaches_by_examples(command: str) -> None:
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0
+    assert "Exit codes" in shown.stdout
+    assert re.search(rf"^   (key=\$\()?scorehouse {command}", shown.stdout, re.MULTILINE), shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_names_of_files_do_not_steer_a_terminal(tmp_path: Path, service: ResultsDouble) -> None:
+    service.judge = lambda _: InvalidRequest("bad")
+    _, out, _ = run(write(tmp_path / "a\x1b[31m\x9b.json", b"{}"))
+    assert "a\\x1b[31m\\x9b.json" in out

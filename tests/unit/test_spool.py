@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -413,6 +414,36 @@ def test_a_key_that_is_not_allowed_this_spools_and_fails(spool: Spool, service: 
     assert len(spool.waiting()) == 9
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (httpx.Response(200, html="sign in"), 1),
+        (httpx.Response(302, headers={"Location": "https://login.test/"}), 1),
+        (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), 1),
+        (httpx.Response(503, headers={"Retry-After": "3600"}, html="busy"), 0),
+        (httpx.RemoteProtocolError("illegal status line"), 0),
+        (httpx.DecodingError("incorrect header check"), 0),
+    ],
+)
+def test_an_address_that_is_not_ours_spools_and_fails(
+    spool: Spool, service: ResultsDouble, runs: Path, answer: httpx.Response | Exception, expected: int
+) -> None:
+    service.away = [answer] * 99
+    assert push(spool, runs)[0] == expected
+    assert len(spool.waiting()) == 9
+
+
+@respx.mock
+@pytest.mark.parametrize("command", ["invalidate", "restore"])
+def test_a_correction_that_waits_says_so(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr("scorehouse.blocking.time.sleep", lambda _: None)
+    respx.post(url__startswith=URL).mock(side_effect=[REFUSED, problem_answer(NotAuthenticated("expired yesterday"))])
+    code, _, err = run(command, "n", "--reason", "why", "--author", "ada")
+    assert code == 1
+    assert "trying again for up to 60 s" in err.splitlines()[0]
+    assert "expired yesterday" in err.splitlines()[1]
+
+
 def test_refusals_are_told_and_not_spooled(spool: Spool, service: ResultsDouble, runs: Path) -> None:
     service.judge = lambda document: InvalidRequest("bad") if json.loads(document)["n"] == 3 else stored()
     code, out, _ = push(spool, runs)
@@ -427,6 +458,7 @@ def test_a_spool_that_cannot_be_used_is_told(tmp_path: Path, service: ResultsDou
     code, _, err = push(Spool(tmp_path / "file" / "spool"), runs)
     assert code == 1
     assert f"cannot use the spool {tmp_path / 'file' / 'spool'}: Not a directory" in err
+    assert "the rest is neither stored nor kept" in err
 
 
 def test_the_key_does_not_get_into_the_spool(
@@ -448,7 +480,7 @@ def test_one_that_the_service_fails_over_does_not_keep_new_ones_back(
     service.judge = lambda document: Problem("a bug") if document == b"\n1" else stored()
     code, out, err = push(spool, runs)
     assert (code, out) == (0, "9 stored, 0 unchanged, 0 refused; 90 answers\n")
-    assert "1 document from earlier pushes wait on in the spool: a bug" in err
+    assert "1 document from earlier pushes waits on in the spool: a bug" in err
 
 
 def test_list_and_flush(spool: Spool, service: ResultsDouble) -> None:
@@ -471,9 +503,20 @@ def test_list_and_flush(spool: Spool, service: ResultsDouble) -> None:
     assert run("spool", "flush", "--spool-dir", spool.folder)[0] == 0
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+def test_what_cannot_be_read_in_the_spool_is_told(
+    spool: Spool, service: ResultsDouble, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr("scorehouse.spool.KEPT_BYTES", kept)
+    (spool.folder / f"standardized_output-{'0' * 64}.json").mkdir(parents=True)
+    code, _, err = run("spool", "flush", "--spool-dir", spool.folder)
+    assert code == 1
+    assert re.fullmatch(r"scorehouse: cannot (use|read what waits in) the spool .*Is a directory.*\n", err), err
+
+
 def test_a_flush_without_a_service_is_exit_code_1(spool: Spool, service: ResultsDouble) -> None:
     add(spool, b"1")
     service.away = [REFUSED] * 9
     code, out, err = run("spool", "flush", "--spool-dir", spool.folder, "--patience", "0")
     assert (code, out) == (1, "0 stored, 0 unchanged, 0 rejected, 1 waiting\n")
-    assert "1 document from earlier pushes wait" in err
+    assert "1 document from earlier pushes waits" in err
