@@ -50,7 +50,7 @@ from results_service.live_run_documents import (
 from results_service.mongo import Document, Mongo
 from results_service.store import ResultStore
 from shared.keys import Key
-from shared.problems import Problem, ResultConflict, StoreUnavailable
+from shared.problems import NotFound, Problem, ResultConflict, StoreUnavailable
 from shared.registry.specs import Registry
 from shared.results import (
     CorrectionRequest,
@@ -89,23 +89,16 @@ class LiveRuns:
         async with self._mongo.answering():
             results = self._mongo.newest(ResultKind.STANDARDIZED)
             stored = await results.find_one({"_id": stored_id(name)}, {"_id": 1})
-        if stored is not None:
-            raise ResultConflict(
-                f"{name} is stored as a result already; open the live run under another run_id", result_name=name
-            )
         document = new_live_run(envelope, key.id if key else None, uuid4().hex, utc_now())
-        created = True
-        async with self._mongo.answering():
-            try:
-                await self._records.runs.insert_one(document)
-            except DuplicateKeyError:
-                created = False
+        created = stored is None
+        if stored is None:
+            async with self._mongo.answering():
+                try:
+                    await self._records.runs.insert_one(document)
+                except DuplicateKeyError:
+                    created = False
         if not created:
-            document = await self._records.fetch_newest(name, WITHOUT_PARTS)
-            refuse_other_words(document, envelope)
-            check_owner(document, key)
-            if document["state"] not in (LiveRunState.LIVE, LiveRunState.FINISHING):
-                raise closed(document)
+            document = await self._find_opened(envelope, key, is_stored=stored is not None)
             await self._records.confirm(document["_id"])
         registered = envelope.benchmark_name in self._registry.benchmarks
         unread = f"benchmark {envelope.benchmark_name!r} is not registered: analysed once a registry file describes it"
@@ -114,6 +107,23 @@ class LiveRuns:
             unchanged=not created,
             warnings=[] if registered else [unread],
         )
+
+    async def _find_opened(self, envelope: Envelope, key: Key | None, *, is_stored: bool) -> Document:
+        """The live run that has this name, if whoever opened it may go on: also from where it was finished."""
+        name = envelope.result_name
+        try:
+            document = await self._records.fetch_newest(name, WITHOUT_PARTS)
+        except NotFound:
+            document = {"state": None}
+        if is_stored and document["state"] != LiveRunState.FINISHED:
+            raise ResultConflict(
+                f"{name} is stored as a result already; open the live run under another run_id", result_name=name
+            )
+        refuse_other_words(document, envelope)
+        check_owner(document, key)
+        if document["state"] == LiveRunState.DISCARDED:
+            raise closed(document)
+        return document
 
     async def finish(self, name: str, parts: int | None, key: Key | None) -> LiveRun:
         """Make the result of a live run of exactly `parts` parts, or of those that are there.
