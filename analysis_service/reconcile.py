@@ -10,6 +10,7 @@ mend at once. Where there is nothing to mend, nothing is written.
 """
 
 import asyncio
+from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ class Reconciler:
                         _tell(line.report)
             except Problem as problem:
                 log.warning("stores not compared", reason=problem.detail, retry_in_s=START_PAUSE_S)
-                await asyncio.sleep(START_PAUSE_S)
+                await sleep(START_PAUSE_S)
             except Exception:  # nothing waits for it, so nobody else would tell
                 log.exception("stores not compared")
                 return
@@ -287,7 +288,7 @@ class _Comparison:
         for entry, row in self.doubtful:
             state = await self._other_state(entry, row)
             while state and loop.time() < deadline:
-                await asyncio.sleep(_PAUSE_S)
+                await sleep(_PAUSE_S)
                 state = await self._other_state(entry, row)
             if state:
                 mended = await self._mend(AppliedResult(row.result_name, row.seq, entry.href), found=row.seq)

@@ -10,6 +10,7 @@ more: who has yet to pass it applies that result twice, and so once.
 """
 
 import asyncio
+from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 from pymongo import ASCENDING
@@ -113,7 +114,7 @@ async def _wait_for(mongo: Mongo, under_way: Mapping[str, Event]) -> list[Event]
         missing = [event for event in missing if event.key not in known]
         if not missing or loop.time() >= deadline:
             return missing
-        await asyncio.sleep(_PAUSE_S)
+        await sleep(_PAUSE_S)
 
 
 async def _append(feed: Feed, missing: Collection[Event], tally: Tally, *, repair: bool) -> None:

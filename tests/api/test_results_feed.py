@@ -95,9 +95,10 @@ async def test_feed_refusals(results: "ResultsUnderTest", parameters: dict[str, 
     assert [fault["place"] for fault in answer.json()["faults"]] == [place]
 
 
-def forget_entry(results: "ResultsUnderTest", *, settled: bool) -> None:
+async def forget_entry(results: "ResultsUnderTest") -> None:
     """Leave the store as a crash between the envelope and its acknowledgement does."""
-    results.database["standardized_output"].update_many({}, {"$set": {"settled": settled}})
+    await results.app.state.store.finish()
+    results.database["standardized_output"].update_many({}, {"$set": {"settled": False}})
     results.database["feed"].delete_many({})
 
 
@@ -105,7 +106,7 @@ async def test_start_enters_what_a_crash_kept_out(start_results: "StartResults",
     async with start_results() as crashed:
         await crashed.client.post("/standardized_output", json=make_result())
         expected = await read_feed(crashed)
-        forget_entry(crashed, settled=False)
+        await forget_entry(crashed)
     for _ in range(2):  # the second start has nothing left to do
         async with start_results() as again:
             assert await read_feed(again) == expected
@@ -118,6 +119,7 @@ async def test_start_finds_an_entry_whose_envelope_was_not_settled(
         for number in range(3):
             await crashed.client.post("/standardized_output", json=make_result(run_id=f"r{number}"))
         expected = await read_feed(crashed)
+        await crashed.app.state.store.finish()
         crashed.database["standardized_output"].update_many({}, {"$set": {"settled": False}})
     async with start_results() as again:
         assert await read_feed(again) == expected
@@ -130,7 +132,7 @@ async def test_pushing_again_enters_what_a_crash_kept_out(
     monkeypatch.setattr(feed, "HEAD_TRUSTED_S", 0)  # the entry that is taken out here never was in after a crash
     await results.client.post("/standardized_output", json=make_result())
     expected = await read_feed(results)
-    forget_entry(results, settled=False)
+    await forget_entry(results)
     for _ in range(2):
         again = await results.client.post("/standardized_output", json=make_result())
         assert (again.status_code, again.json()["unchanged"]) == (200, True)

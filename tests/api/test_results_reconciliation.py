@@ -55,6 +55,7 @@ async def ten(results: ResultsUnderTest, make_result: MakeResult) -> ResultsUnde
         request = CorrectionRequest(author="tests", reason="tests")
         state = results.app.state
         await correct(state.mongo, state.feed, ResultKind.STANDARDIZED, name(3), action, request, None)
+    await results.app.state.store.finish()
     return results
 
 
@@ -174,7 +175,7 @@ async def test_a_write_under_way_is_no_difference(ten: ResultsUnderTest, monkeyp
         if waits == 2:
             ten.database.feed.insert_one(entry)
 
-    monkeypatch.setattr(asyncio, "sleep", finish_meanwhile)
+    monkeypatch.setattr(reconcile, "sleep", finish_meanwhile)
     assert (await compare(ten.client)).differences == 0
     assert waits == 2
 
@@ -189,7 +190,7 @@ async def test_writes_under_way_in_every_page_are_no_differences(
         if (entry := entries.pop()) is not None:
             ten.database.feed.insert_one(entry)
 
-    monkeypatch.setattr(asyncio, "sleep", finish_one)
+    monkeypatch.setattr(reconcile, "sleep", finish_one)
     assert (await compare(ten.client)).differences == 0
     assert entries == []
 
