@@ -75,10 +75,14 @@ def fill(folder: Path, *, leave_mb: int) -> Path:
 
 
 def restart_if_ended(member: Member) -> None:
-    """What a supervisor does."""
-    if not member.runs:
-        member.start()
-    wait_until(member.is_ready, f"{member.name} is back")
+    """What a supervisor does, also where the member only now finds that it cannot go on."""
+
+    def is_back() -> bool:
+        if not member.runs:
+            member.start()
+        return member.is_ready()
+
+    wait_until(is_back, f"{member.name} is back")
 
 
 def push(url: str, document: Document) -> httpx.Response:
