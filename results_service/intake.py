@@ -89,12 +89,8 @@ async def receive_result(blocks: AsyncIterator[bytes], kind: ResultKind, registr
         size += len(block)
         if size > WHOLE_BYTES:
             return await _receive_upload(_gathered(held, blocks), kind, registry, mongo)
-    return await read_apart(b"".join(held), kind, registry)
-
-
-async def read_apart(body: bytes, kind: ResultKind, registry: Registry) -> NewResult:
-    """`read_result`, on a thread where others would notice how long it takes."""
-    if len(body) > OFF_LOOP_BYTES:
+    body = b"".join(held)
+    if size > OFF_LOOP_BYTES:
         return await asyncio.get_running_loop().run_in_executor(READERS, read_result, body, kind, registry)
     return read_result(body, kind, registry)
 

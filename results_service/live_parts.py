@@ -11,7 +11,7 @@ from pymongo import ReturnDocument
 from results_service.blobs import OFF_LOOP_BYTES
 from results_service.documents import result_name_of, stored_id
 from results_service.intake import READERS
-from results_service.live_records import OPEN, LiveRecords, utc_now
+from results_service.live_records import OPEN, LiveRecords, PartsGone, utc_now
 from results_service.live_run_documents import WITHOUT_PARTS, check_owner, closed, part_document, stored_parts
 from results_service.mongo import Document
 from results_service.parts import (
@@ -106,10 +106,16 @@ class LiveParts:
         written: StoredPart | None = None
         async with known.turn:
             while True:
-                await self._refresh(known)
-                if number in known.parts.parts:
-                    await self._refuse_other_part(known, known.parts.parts[number], part)
-                    return False
+                try:
+                    await self._refresh(known)
+                    if number in known.parts.parts:
+                        await self._refuse_other_part(known, known.parts.parts[number], part)
+                        return False
+                except PartsGone:
+                    document = await self._records.fetch_newest(result_name_of(known.id), WITHOUT_PARTS)
+                    if document["state"] in OPEN:
+                        raise
+                    continue  # it was finished since it was read
                 self._check_room(known, part)
                 known.parts.check_attempts(part.attempts)
                 if written is None:

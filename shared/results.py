@@ -66,20 +66,26 @@ class BatchLine(BaseModel):
     problem: ProblemDocument | None = None
 
 
-class ResultSummary(BaseModel):
-    """One result in a list; `data` is not touched to make it."""
+class DescribedRun(BaseModel):
+    """What was said of a run when it was pushed, whether it is finished or live."""
 
     model_config = _FROZEN
 
     result_name: str
+    """Of the result that it is, or becomes."""
     run_id: str
     benchmark_name: str
     model_id: str
     tokenizer_id: str | None = None
     source: str
     timestamp: str
-    received_at: str
     provenance: Provenance | None = None
+
+
+class ResultSummary(DescribedRun):
+    """One result in a list; `data` is not touched to make it."""
+
+    received_at: str
     questions: int
     summary: dict[str, Scalar]
     bytes: int
@@ -265,20 +271,9 @@ class Discard(BaseModel):
     key: str | None
 
 
-class LiveRun(BaseModel):
+class LiveRun(DescribedRun):
     """A run whose questions come in parts."""
 
-    model_config = _FROZEN
-
-    result_name: str
-    """Of the result that it becomes."""
-    run_id: str
-    benchmark_name: str
-    model_id: str
-    tokenizer_id: str | None = None
-    source: str
-    timestamp: str
-    provenance: Provenance | None = None
     state: LiveRunState
     abandoned: bool
     """Whether it is live, and nothing has come for longer than LIVE_RUN_ABANDONED_S."""

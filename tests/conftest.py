@@ -17,11 +17,11 @@ import pymongo
 import pytest
 from fastapi import FastAPI
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure, OperationFailure
 
 from analysis_service.database.mysql import MysqlAddress
 from results_service.app import create_app
 from results_service.settings import ResultsSettings
+from tests.mongo_primary import takes_writes
 from tests.sql_servers import mariadb_server, mysql_server
 
 
@@ -62,24 +62,12 @@ class Mongod:
         command += ["--replSet", "rs0"] if self.replica_set else []
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        options: dict[str, Any] = {"directConnection": True, "serverSelectionTimeoutMS": 100}
-        with pymongo.MongoClient[dict[str, Any]](port=self.port, **options) as client:
-            deadline = time.monotonic() + 30
-            while not self._takes_writes(client):
-                log_tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-                assert self._process.poll() is None, f"mongod ended: {log_tail}"
-                assert time.monotonic() < deadline, f"mongod is not ready: {log_tail}"
-                time.sleep(0.02)
-
-    def _takes_writes(self, client: "pymongo.MongoClient[dict[str, Any]]") -> bool:
-        try:
-            if client.admin.command("hello")["isWritablePrimary"]:
-                return True
-            members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
-            client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        except (ConnectionFailure, OperationFailure):
-            pass  # not up yet, or initiated already and electing
-        return False
+        deadline = time.monotonic() + 30
+        while not takes_writes(self.port):
+            log_tail = (self.folder / "log").read_text(errors="replace")[-2000:]
+            assert self._process.poll() is None, f"mongod ended: {log_tail}"
+            assert time.monotonic() < deadline, f"mongod is not ready: {log_tail}"
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """End the process, if it runs, and wait for its end."""

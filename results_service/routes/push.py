@@ -5,11 +5,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
 from results_service.batch import answer_lines
-from results_service.intake import WHOLE_BYTES, read_apart, receive_result
+from results_service.intake import receive_result
 from results_service.routes.feed import JsonLines
 from results_service.store import stored_answer
 from shared.bodies import DuplexResponse
@@ -64,13 +62,7 @@ def push_router(kind: ResultKind) -> APIRouter:
         """
         await admit(request, Scope.RESULTS_WRITE)
         state = request.app.state
-        message = await request.receive()
-        body = message.get("body", b"")
-        is_whole = message["type"] == "http.request" and not message.get("more_body")
-        if is_whole and len(body) <= WHOLE_BYTES:  # nearly every small body comes in one message
-            result = await read_apart(body, kind, state.registry)
-        else:
-            result = await receive_result(_blocks(message, request), kind, state.registry, state.mongo)
+        result = await receive_result(request.stream(), kind, state.registry, state.mongo)
         answer = stored_answer(result, await state.store.put(result))
         status = 200 if answer.unchanged else 201
         return DirectJson(answer.model_dump_json().encode(), status)
@@ -104,16 +96,6 @@ def push_router(kind: ResultKind) -> APIRouter:
         return DuplexResponse(_and_the_rest(first, lines), media_type=JsonLines.media_type)
 
     return router
-
-
-async def _blocks(message: Message, request: Request) -> AsyncIterator[bytes]:
-    """The body, of which `message` has been received."""
-    while message["type"] == "http.request":
-        yield message.get("body", b"")
-        if not message.get("more_body"):
-            return
-        message = await request.receive()
-    raise ClientDisconnect
 
 
 async def _and_the_rest(first: bytes, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -419,6 +419,27 @@ async def test_a_part_that_comes_while_a_finish_looks_is_in_the_result(
         assert result["data"]["questions"] == questions("q1", "q2")
 
 
+async def test_a_part_that_comes_while_a_finish_removes_the_others_is_told_so(
+    start_results: "StartResults", make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start_results() as one, start_results() as other:
+        await open_run(one, make_result)
+        await send(one, 1, "q1")
+        texts = LiveRecords.texts
+        finished: list[int] = []
+
+        async def texts_late(self: LiveRecords, parts: Any, id_: str) -> Any:
+            if not finished:
+                finished.append(0)
+                finished[0] = (await finish(one)).status_code
+            async for part, text in texts(self, parts, id_):
+                yield part, text
+
+        monkeypatch.setattr(LiveRecords, "texts", texts_late)
+        assert slug(await send(other, 2, "q2")) == (409, "live-run-closed")
+        assert finished == [200]
+
+
 async def test_what_a_fallen_primary_took_back_is_forgotten(
     start_results: "StartResults", make_result: MakeResult
 ) -> None:

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pymongo
 import pymysql
-from pymongo.errors import ConnectionFailure, OperationFailure
 
 from scorehouse.mongod import find_mongod
+from tests.mongo_primary import takes_writes
 
 ROOT = Path(__file__).parents[2]
 SQL_LOGIN: dict[str, Any] = {"host": "127.0.0.1", "user": "scorehouse", "password": "secret", "database": "scorehouse"}
@@ -197,20 +196,7 @@ def mongod_member(folder: Path, port: int, *, replica_set: bool = True) -> Membe
     command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     command += ["--replSet", "rs0", "--oplogSize", "64"] if replica_set else []
-    return Member("mongod", command, folder, lambda: _takes_writes(port))
-
-
-def _takes_writes(port: int) -> bool:
-    options: dict[str, Any] = {"directConnection": True, "serverSelectionTimeoutMS": 200}
-    with pymongo.MongoClient[dict[str, Any]](port=port, **options) as client:
-        try:
-            if client.admin.command("hello")["isWritablePrimary"]:
-                return True
-            members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
-            client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        except (ConnectionFailure, OperationFailure):
-            pass  # not up yet, or initiated already and electing
-    return False
+    return Member("mongod", command, folder, lambda: takes_writes(port))
 
 
 def mariadb_member(folder: Path, port: int) -> Member:

@@ -43,7 +43,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
             folder.mkdir()
             mounted = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
             if os.geteuid() != 0 or subprocess.run(mounted, capture_output=True, check=False).returncode != 0:
-                pytest.skip("a small disk is a tmpfs, which only root may mount, and not in every container")
+                missing("a small disk is a tmpfs, which only root may mount, and not in every container")
             stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
             return folder
 

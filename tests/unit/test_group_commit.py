@@ -48,6 +48,28 @@ async def test_who_comes_during_a_write_shares_the_next_one() -> None:
     assert store.groups == [[1], [2, 3, 4]]
 
 
+async def submit_one_a_turn(group: GroupCommit[int, str], count: int) -> list[asyncio.Task[str]]:
+    """As requests come from many connections: each in a turn of the event loop of its own."""
+    tasks = []
+    for item in range(count):
+        tasks.append(asyncio.create_task(group.submit(item)))
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_burst_is_waited_for_until_it_ends_or_is_enough() -> None:
+    store = Store()
+    store.open.set()
+    group = GroupCommit(store.write, weight=lambda _: 1, heaviest=100, most=100, lanes=1, enough=4)
+    await asyncio.gather(*await submit_one_a_turn(group, 3))
+    assert store.groups == [[0, 1, 2]]
+
+    store.groups.clear()
+    await asyncio.gather(*await submit_one_a_turn(group, 6))
+    assert len(store.groups[0]) == 4
+    assert sorted(item for items in store.groups for item in items) == [0, 1, 2, 3, 4, 5]
+
+
 async def test_groups_are_bounded_by_count_and_by_weight() -> None:
     store = Store()
     store.open.set()
