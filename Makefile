@@ -14,10 +14,10 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench faults lock clean machine debian
+.PHONY: help setup demo test check harnesses format bench faults lock clean machine debian
 
 help: ## lists these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## installs everything into .venv, as requirements.lock fixes it
 
@@ -32,6 +32,11 @@ check: setup ## format, lint and types, as CI asks for them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+harnesses: setup ## tests live pushes of Inspect and lm-evaluation-harness, installed into a venv of their own
+	@$(PYTHON) -m venv $(VENV)-harnesses
+	@$(VENV)-harnesses/bin/python -m pip install -qq --editable '.[inspect,parquet]' lm-eval
+	SCOREHOUSE_HARNESS_PYTHON=$(CURDIR)/$(VENV)-harnesses/bin/python $(BIN)/pytest tests/api/test_live_harnesses.py $(ARGS)
 
 format: setup ## puts the code into shape
 	$(BIN)/ruff format .
@@ -53,13 +58,13 @@ compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 
 lock: ## resolves the lock files again (needs uv)
 	@command -v $(UV) >/dev/null || { echo 'make lock needs uv: pip install uv'; exit 1; }
-	$(compile) pyproject.toml --all-extras $(ARGS) --output-file requirements.lock
-	$(compile) pyproject.toml --extra results --no-annotate --constraint requirements.lock --output-file deploy/requirements-results.lock
+	$(compile) pyproject.toml --extra dev $(ARGS) --output-file requirements.lock
+	$(compile) pyproject.toml --extra results --extra parquet --no-annotate --constraint requirements.lock --output-file deploy/requirements-results.lock
 	$(compile) pyproject.toml --extra analysis --no-annotate --constraint requirements.lock --output-file deploy/requirements-analysis.lock
 	echo hatchling | $(compile) - --no-annotate --constraint requirements.lock --output-file deploy/requirements-build.lock
 
 clean: ## removes .venv and caches, never data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-harnesses .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last: an installation that broke off is begun again.

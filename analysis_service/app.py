@@ -14,7 +14,7 @@ from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import open_feed
 from analysis_service.reader import Reader
 from analysis_service.reconcile import Reconciler
-from analysis_service.routes import analysis, benchmarks, health, reconciliation
+from analysis_service.routes import analysis, benchmarks, health, questions, reconciliation
 from analysis_service.schema import prepare_schema
 from analysis_service.settings import AnalysisSettings
 from shared.process import keep_trying, on_stop_signal
@@ -74,7 +74,7 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
     app.state.keys = settings.key_ring()
     app.include_router(health.router)
     app.include_router(reconciliation.router)
-    for router in (analysis.router, benchmarks.router):
+    for router in (analysis.router, benchmarks.router, questions.router):
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
     return app

@@ -26,6 +26,7 @@ class Run:
     vendor: str | None
     family: str | None
     registered: bool
+    source: str
     timestamp: str
     time_key: str
     seq: int
@@ -54,7 +55,7 @@ class Run:
 
 
 _COLUMNS = (
-    "run_no", "result_name", "benchmark", "model_id", "timestamp", "time_key", "seq", "set_no",
+    "run_no", "result_name", "benchmark", "model_id", "source", "timestamp", "time_key", "seq", "set_no",
     "n_questions", "n_answers", "n_scored", "score_sum", "stated_score", "live",
 )  # fmt: skip
 

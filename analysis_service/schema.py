@@ -22,8 +22,10 @@ from shared.names import table_suffix
 from shared.process import StartFailed
 from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
 
-SCHEMA_VERSION = 1
-"""Raise it when stored tables no longer fit the code; part of every `data_version`."""
+SCHEMA_VERSION = 2
+"""Raise it when stored tables no longer fit the code: they are refused then. Part of every `data_version`."""
+
+_FIRST_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class _Table:
     columns: Sequence[tuple[str, str]]
     """Names and types."""
     key: Sequence[str]
-    unique: Sequence[str] = ()
+    unique: Sequence[Sequence[str]] = ()
+    """Columns that are unique together, each with an index in this order."""
     nullable: Collection[str] = ()
     indexed: Sequence[str] = ()
     """Columns that have an index each."""
@@ -41,23 +44,44 @@ class _Table:
 async def prepare_schema(database: Database, registry: Registry) -> None:
     """Make what is missing: tables, columns of new fields, the feed position's row.
 
-    StartFailed if a benchmark was renamed to one whose tables have the same names.
+    StartFailed if the tables are of another version, or a benchmark was renamed to one whose tables have these names.
 
     A crash at any point is mended by the next start; MySQL commits each definition by itself, so each step asks what is
     there rather than what was done.
     """
     dialect = database.dialect
     async with database.alone("schema") as session:
+        await _check_version(session, dialect)
         for table in _global_tables(dialect):
             await _create(session, dialect, table)
             await _add_columns(session, dialect, table)
             await _index(session, dialect, table)
         if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
-            await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], [(1, 0, 0, "")])
+            await session.insert(
+                FEED_STATE,
+                ["id", "position", "version", "registry_hash", "schema_version"],
+                [(1, 0, 0, "", SCHEMA_VERSION)],
+            )
         recorded = await _recorded_types(session, dialect)
         _check_owners(registry, {benchmark for benchmark, _ in recorded})
         for benchmark in registry.benchmarks.values():
             await _prepare_benchmark(session, dialect, benchmark, recorded)
+
+
+async def _check_version(session: Session, dialect: Dialect) -> None:
+    columns = await session.columns(FEED_STATE.get_table_name())
+    if not columns:
+        return
+    found = [(_FIRST_VERSION,)]  # which did not say so
+    if "schema_version" in columns:
+        found = await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.schema_version))
+    for (version,) in found:
+        if version != SCHEMA_VERSION:
+            raise StartFailed(
+                f"the SQL store's tables are of version {version}, this release needs version {SCHEMA_VERSION}. "
+                "Empty the SQL store (drop the database's tables, or remove the SQLite file) and start again: it is "
+                "built again from the results service, which keeps every result"
+            )
 
 
 async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[str, str], str]:
@@ -118,7 +142,15 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
     )
     text_id = dialect.text.format(n=300)
     yield _Table(
-        "feed_state", [("id", "INT"), ("position", "BIGINT"), ("version", "BIGINT"), ("registry_hash", short)], ["id"]
+        "feed_state",
+        [
+            ("id", "INT"),
+            ("position", "BIGINT"),
+            ("version", "BIGINT"),
+            ("registry_hash", short),
+            ("schema_version", "INT"),
+        ],
+        ["id"],
     )
     yield _Table(
         "applied",
@@ -157,7 +189,7 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("live", "SMALLINT DEFAULT 0"),
         ],
         ["run_no"],
-        unique=["result_name"],
+        unique=[["result_name"]],
         nullable={"set_no", "stated_score"},
     )
     yield _Table("answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
@@ -174,12 +206,19 @@ def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterabl
         tables.questions.get_table_name(),
         [
             ("question_no", "INT"),
+            ("question_key", dialect.text.format(n=310)),
             ("question_id", text_id),
             ("content_hash", text_id),
         ],
         ["question_no"],
-        unique=["question_id"],
+        unique=[["question_key"]],
         nullable={"content_hash"},
+    )
+    yield _Table(
+        tables.question_names.get_table_name(),
+        [("name_no", "INT"), ("question_no", "INT"), ("question_id", text_id)],
+        ["name_no"],
+        unique=[["question_id", "question_no"], ["question_no", "question_id"]],
     )
     columns = [(field_column(field.name), _field_type(dialect, field)) for field in fields]
     yield _Table(
@@ -222,8 +261,8 @@ async def _create(session: Session, dialect: Dialect, table: _Table) -> None:
         return
     query = dialect.query.create_table(table.name).primary_key(*table.key)
     query = query.columns(*(Column(name, kind, nullable=name in table.nullable) for name, kind in table.columns))
-    if table.unique:
-        query = query.unique(*table.unique)
+    for columns in table.unique:
+        query = query.unique(*columns)
     await session.define(f"{query.get_sql()} {dialect.table_options}".rstrip())
 
 

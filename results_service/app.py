@@ -3,24 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 
+from results_service.attachments import Attachments
 from results_service.batch import BatchLimits
 from results_service.feed import Feed
+from results_service.imports import Importer
 from results_service.live_runs import LiveRuns
 from results_service.mongo import connect
 from results_service.pickers import Pickers
 from results_service.read_time import ReadLimits
 from results_service.reading import ResultReader
-from results_service.routes import feed, health, reconciliation
+from results_service.routes import attachments as attachments_routes
+from results_service.routes import feed, health, imports, reconciliation
 from results_service.routes import live_runs as live_runs_routes
 from results_service.routes.corrections import corrections_router
 from results_service.routes.pickers import pickers_router
 from results_service.routes.push import push_router
 from results_service.routes.results import results_router
 from results_service.settings import ResultsSettings
+from results_service.standardizing import Standardizing
 from results_service.store import ResultStore
+from results_service.uploaded_files import ImportLimits
 from shared.process import keep_trying, on_stop_signal
 from shared.registry.load import load_registry
 from shared.results import ResultKind
@@ -59,6 +65,9 @@ def create_app(settings: ResultsSettings | None = None) -> FastAPI:
         ):
             feed = Feed(mongo)
             store = ResultStore(mongo, feed)
+            attachments = Attachments(mongo)
+            importer = Importer(mongo, store, attachments, app.state.registry)
+            standardizing = Standardizing(mongo, importer)
             live_runs = LiveRuns(
                 mongo,
                 feed,
@@ -75,6 +84,8 @@ def create_app(settings: ResultsSettings | None = None) -> FastAPI:
                 await feed.prepare()
                 await store.prepare()
                 await reader.prepare()
+                await attachments.prepare()
+                await standardizing.prepare()
                 await live_runs.prepare()
                 await store.repair()
                 await live_runs.repair()
@@ -87,10 +98,12 @@ def create_app(settings: ResultsSettings | None = None) -> FastAPI:
                 await keep_trying(start, store=mongo.address, timeout_s=settings.start_timeout_s, stopping=stopping)
                 app.state.mongo, app.state.feed, app.state.store = mongo, feed, store
                 app.state.reader, app.state.pickers = reader, Pickers(mongo, limits)
-                app.state.live_runs = live_runs
+                app.state.live_runs, app.state.attachments = live_runs, attachments
+                app.state.importer, app.state.standardizing = importer, standardizing
                 repairing = [asyncio.create_task(stored.keep_repaired(REPAIR_EVERY_S)) for stored in (store, live_runs)]
                 try:
-                    yield
+                    async with standardizing.running():
+                        yield
                 finally:
                     for task in repairing:
                         task.cancel()
@@ -103,7 +116,11 @@ def create_app(settings: ResultsSettings | None = None) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         body_limits=settings.body_limits(settings.max_body_bytes),
+        limits_by_path={
+            "/import": replace(settings.body_limits(settings.max_import_bytes), setting="MAX_IMPORT_BYTES")
+        },
     )
+    app.state.import_limits = ImportLimits(settings.max_import_bytes, settings.max_import_files)
     app.state.keys = settings.key_ring()
     app.state.registry = load_registry(settings.scorehouse_registry_dir)
     app.state.batch_limits = BatchLimits(lines=settings.max_batch_lines, line_bytes=settings.max_line_bytes)
@@ -119,5 +136,12 @@ def _include_routes(app: FastAPI) -> None:
         app.include_router(corrections_router(kind))
         app.include_router(results_router(kind))
     app.include_router(pickers_router())
-    for router in (live_runs_routes.router, feed.router, health.router, reconciliation.router):
+    for router in (
+        imports.router,
+        attachments_routes.router,
+        live_runs_routes.router,
+        feed.router,
+        health.router,
+        reconciliation.router,
+    ):
         app.include_router(router)

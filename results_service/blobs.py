@@ -105,12 +105,12 @@ async def write_chunks(mongo: Mongo, chunks: Iterable[Chunk]) -> None:
             collisions(error)
 
 
-async def read_packed(mongo: Mongo, blob: str, size: int) -> AsyncIterator[bytes]:
-    """The chunks of `size` bytes of data, compressed as they are stored; one is read ahead."""
+async def read_packed(mongo: Mongo, blob: str, size: int, first: int = 0) -> AsyncIterator[bytes]:
+    """The chunks of `size` bytes of data from chunk `first` on, compressed as they are stored; one is read ahead."""
     chunks = -(-size // CHUNK_BYTES)
-    coming = asyncio.ensure_future(_read_chunk(mongo, blob, 0)) if chunks else None
+    coming = asyncio.ensure_future(_read_chunk(mongo, blob, first)) if first < chunks else None
     try:
-        for number in range(chunks):
+        for number in range(first, chunks):
             assert coming is not None  # noqa: S101 - there is one for each number
             packed = await coming
             coming = asyncio.ensure_future(_read_chunk(mongo, blob, number + 1)) if number + 1 < chunks else None
@@ -120,9 +120,9 @@ async def read_packed(mongo: Mongo, blob: str, size: int) -> AsyncIterator[bytes
             coming.cancel()
 
 
-async def read_data(mongo: Mongo, blob: str, size: int) -> AsyncIterator[bytes]:
+async def read_data(mongo: Mongo, blob: str, size: int, first: int = 0) -> AsyncIterator[bytes]:
     """The same, decompressed."""
-    async for packed in read_packed(mongo, blob, size):
+    async for packed in read_packed(mongo, blob, size, first):
         yield await unpacked(packed, min(size, CHUNK_BYTES))
 
 

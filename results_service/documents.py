@@ -73,6 +73,8 @@ def envelope_document(result: NewResult, *, arrival: int) -> Document:
             document["data"] = Binary(packed)
         case _:
             document["blob"] = result.sha256
+    if result.standardization is not None:
+        document["standardization"] = result.standardization.value
     if result.from_live_run:
         document["live_run"] = True
     return document

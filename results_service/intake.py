@@ -10,7 +10,7 @@ from results_service.blobs import CHUNK_BYTES, OFF_LOOP_BYTES, Upload, new_uploa
 from results_service.mongo import Mongo
 from shared.compression import compress
 from shared.registry.specs import Registry
-from shared.results import ResultKind
+from shared.results import ResultKind, StandardizationState
 from shared.submission import (
     Envelope,
     Scalar,
@@ -43,6 +43,8 @@ class NewResult:
     questions: int
     summary: Mapping[str, Scalar]
     warnings: tuple[str, ...]
+    standardization: StandardizationState | None = None
+    """Of a raw input that is to be standardized."""
     from_live_run: bool = False
     """Whether it was put together from the parts of a live run."""
 

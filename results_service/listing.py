@@ -9,12 +9,9 @@ A time range by arrival is the merged lists of the periods in it, some ten days 
 both orders; to go through all arrivals for those in the range took up to 2 s at a million results, this takes 15 ms.
 """
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias
 
 from bson import Int64
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
@@ -22,6 +19,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from results_service.documents import period_of
 from results_service.mongo import Document
+from shared.cursors import seal, unseal
 from shared.names import BenchmarkName, RunId, TextId
 from shared.problems import Fault, invalid
 from shared.results import ResultKind, ResultSort, ResultState
@@ -216,35 +214,6 @@ def page_query(
     )
 
 
-def seal(place: Sequence[str | int | None], of: Sequence[object]) -> str:
-    """A place in the list that `of` describes, as an opaque word for URLs."""
-    parts = [_digest(place, of), *place]
-    return base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode()).decode()
-
-
-def unseal(cursor: str, of: Sequence[object], place: "TypeAdapter[_Place]") -> "_Place":
-    """The place that `seal` made the word of; InvalidRequest if it is one of another list, or was never one.
-
-    It is checked, but not kept secret: whoever forges one only begins the same list somewhere else.
-    """
-    try:
-        digest, *parts = _ANY_PLACE.validate_json(base64.b64decode(cursor, altchars=b"-_", validate=True))
-        found = place.validate_python(tuple(parts), strict=True)
-    except ValueError:
-        detail = "is not one that a list gave as next_cursor; leave it out to begin at the beginning"
-        raise invalid(Fault(place="query.cursor", detail=detail)) from None
-    if digest != _digest(parts, of):
-        detail = "is of another list or of one with other filters, or it was changed; leave it out to begin again"
-        raise invalid(Fault(place="query.cursor", detail=detail))
-    return found
-
-
-def _digest(place: Sequence[str | int | None], of: Sequence[object]) -> str:
-    return sha256(json.dumps([*place, *of]).encode()).hexdigest()[:16]
-
-
-_Place = TypeVar("_Place")
-_ANY_PLACE = TypeAdapter(Annotated[list[str | int | None], Field(min_length=1)])
 _IN_LIST = TypeAdapter(tuple[str, Annotated[int, Field(ge=0, lt=2**63)] | None, str])
 
 

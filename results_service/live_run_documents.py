@@ -18,9 +18,9 @@ from results_service.documents import (
     result_name_of,
 )
 from results_service.feed import Event
-from results_service.listing import seal, unseal
 from results_service.mongo import Document
 from results_service.parts import EMPTY_DATA, MAX_PARTS, StoredPart
+from shared.cursors import seal, unseal
 from shared.keys import Key, Scope
 from shared.problems import (
     Fault,

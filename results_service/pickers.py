@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 from pymongo import DESCENDING
 
 from results_service.documents import result_name_of
-from results_service.listing import INVALIDATED_KEYS, index_keys, seal, unseal
+from results_service.listing import INVALIDATED_KEYS, index_keys
 from results_service.mongo import Document, Mongo
 from results_service.read_time import ReadLimits, ReadTime
+from shared.cursors import seal, unseal
 from shared.results import ResultKind, ResultState, StoredName, StoredNamePage
 from shared.timestamps import timestamp_of
 

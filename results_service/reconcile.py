@@ -2,7 +2,8 @@
 
 The feed promises: for each standardized result, and each correction of one, one event; seqs without gaps; no result
 that is not there. Everything is read in pages, each statement under the time limit, beside whoever is writing: an
-envelope is stored before its events, so each is looked for after the other was seen.
+envelope is stored before its events, so each is looked for after the other was seen. Files that are kept with raw
+inputs are in no feed; of those it is looked whether all chunks are there.
 
 Nothing that a reader of the feed may have seen is ever changed. An event that is missing is appended, which is as good
 as if it had happened now. Where a seq is missing, it is filled with the event of the next result in the feed told once
@@ -16,7 +17,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable,
 from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
 
-from results_service.documents import stored_id
+from results_service.attachments import COLLECTION as ATTACHMENTS
+from results_service.attachments import AttachedFile, missing_chunks
+from results_service.documents import result_name_of, stored_id
 from results_service.feed import Event, Feed, events_of
 from results_service.mongo import Document, Mongo, collisions
 from shared.reconciliation import Reason, ReconciliationLine, Tally
@@ -42,6 +45,10 @@ REASONS = {
     "feed-gap": Reason(
         "the feed lacks a seq: the analysis stops before it",
         "run `scorehouse check --repair`: it fills the place with an event told once more",
+    ),
+    "file-damaged": Reason(
+        "a file that is kept with a raw input lacks some of its bytes: it cannot be downloaded",
+        "restore the collection `blobs` from a backup, or import the same file again: what it lacks is stored again",
     ),
     "result-absent": Reason(
         "the feed names a result that is not stored: the analysis keeps it, or waits for it",
@@ -69,6 +76,13 @@ async def reconcile(mongo: Mongo, feed: Feed, *, repair: bool) -> AsyncGenerator
         last = int(entries[-1]["_id"])
         tally.entries += len(entries)
         yield tally.progress("feed", last, head)
+    async with mongo.answering():
+        total = await mongo.collection(ATTACHMENTS).estimated_document_count()
+    checked = 0
+    async for attached in _pages(mongo, ATTACHMENTS, {"raw": 1, "path": 1, "sha256": 1, "bytes": 1}, RESULTS_PAGE):
+        await _look_for_chunks(mongo, attached, tally)
+        checked += len(attached)
+        yield tally.progress("files", checked, total)
     yield tally.report()
 
 
@@ -178,6 +192,16 @@ async def _compare_entries(mongo: Mongo, entries: Sequence[Document], last: int,
 def _tells(entry: Document, stored: Collection[str]) -> bool:
     """Whether an entry is about a result that is there; the digest of a live run's part is not that of its result."""
     return entry["kind"] not in LIVE_KINDS and entry["result_name"] in stored
+
+
+async def _look_for_chunks(mongo: Mongo, attached: Sequence[Document], tally: Tally) -> None:
+    """A file's chunks are stored before it is attached, so those of each that was seen are there."""
+    files = [AttachedFile.of(document) for document in attached]
+    missing = await missing_chunks(mongo, files)
+    for document, file in zip(attached, files, strict=True) if missing else ():
+        if lacking := len(missing.intersection(file.chunk_ids)):
+            detail = f"{file.path} lacks {lacking:,} of its {file.chunks:,} chunks"
+            tally.add("file-damaged", result_name_of(document["raw"]), detail, repaired=False)
 
 
 async def _fill(mongo: Mongo, seqs: range, teller: Document) -> bool:

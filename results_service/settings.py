@@ -20,6 +20,10 @@ class ResultsSettings(ServiceSettings):
     """Lines that one batch may have; 413 for what follows."""
     max_line_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     """Longest line of a batch, and largest part of a live run; a larger document is pushed by itself."""
+    max_import_bytes: int = Field(default=4 * 1024 * 1024 * 1024, gt=0)
+    """Largest import: its files together, also when unpacked; 413 beyond. Temporary files take as much room."""
+    max_import_files: int = Field(default=10_000, gt=0)
+    """Files that one import may have, also when unpacked; 413 beyond."""
     max_page: int = Field(default=1000, gt=0)
     """Most results or names that a page of a list may have."""
     read_timeout_s: float = Field(default=5, gt=0)

@@ -17,8 +17,11 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from scorehouse.documents import Content, FilePart
+from scorehouse.forms import FileForm
 from scorehouse.retries import BUSY, Again
 from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.attachments import FileList
+from shared.imports import ImportReport
 from shared.problems import ProblemDocument, validation_faults
 from shared.reconciliation import ReconciliationLine, ReconciliationRequest
 from shared.results import (
@@ -40,8 +43,11 @@ from shared.submission import Envelope
 
 RESULTS_URL = "http://127.0.0.1:8000"
 ANALYSIS_URL = "http://127.0.0.1:8001"
-TIMEOUT = httpx.Timeout(120, connect=10)
-"""Seconds; a large result is answered once a majority of the store has written it."""
+READ_TIMEOUT_S = 120
+"""A large result is answered once a majority of the store has written it."""
+IMPORT_TIMEOUT_S = 3600
+"""An import is answered when all of it was read: gigabytes take minutes."""
+TIMEOUT = httpx.Timeout(READ_TIMEOUT_S, connect=10)
 
 _T = TypeVar("_T")
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -162,23 +168,26 @@ class Call(Generic[_T]):
     path: str
     read: Callable[[bytes], _T]
     params: Mapping[str, str] = field(default_factory=dict)
-    body: Content | None = None
+    body: Content | FileForm | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     also_good: frozenset[int] = frozenset()
     """Error statuses that carry the usual answer."""
     again: Again = Again.ONCE_ANSWERED
+    read_timeout_s: float = READ_TIMEOUT_S
 
     def request(self, client: httpx.Client | httpx.AsyncClient, addresses: Addresses) -> httpx.Request:
         """The request as httpx sends it."""
         headers = dict(addresses.headers)
         content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None
-        if isinstance(self.body, FilePart):
+        if isinstance(self.body, FilePart | FileForm):
             content = self.body.blocks() if isinstance(client, httpx.Client) else _awaited(self.body.blocks())
             if self.body.length is not None:
                 headers["Content-Length"] = str(self.body.length)
         else:
             content = self.body
-        if self.body is not None:
+        if isinstance(self.body, FileForm):
+            headers["Content-Type"] = self.body.content_type
+        elif self.body is not None:
             headers["Content-Type"] = "application/json"
         return client.build_request(
             self.method,
@@ -186,6 +195,7 @@ class Call(Generic[_T]):
             params=dict(self.params) or None,
             content=content,
             headers={**headers, **self.headers},
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=10, read=self.read_timeout_s),
         )
 
     def may_retry(self, response: httpx.Response) -> bool:
@@ -256,7 +266,7 @@ def _is_lasting(error: httpx.RequestError) -> bool:
 
 _NAMELESS = frozenset(
     {f"/{kind}{end}" for kind in ResultKind for end in ("", "/batch")}
-    | {"/live_runs", "/reconciliation", "/analysis", "/analysis/summary"}
+    | {"/import", "/live_runs", "/reconciliation", "/analysis", "/analysis/summary"}
 )
 """Paths that are there whatever is stored: a 404 tells of another service, or another path before them."""
 
@@ -273,6 +283,11 @@ def _refusal(call: Call[_T], response: httpx.Response) -> ScorehouseError:
     hint = ""
     if problem.status == 401 and "authorization" not in response.request.headers:
         hint = "; set SCOREHOUSE_API_KEY"
+    elif problem.status in (404, 405) and call.path == "/import":
+        hint = (
+            f"; the {call.service} service there is older than this command and imports nothing yet, or it is at "
+            f"another address ({call.service.setting})"
+        )
     elif problem.status == 404 and call.path in _NAMELESS:
         hint = f"; is the {call.service} service at another address? ({call.service.setting})"
     return ScorehouseError(f"{problem.title}: {problem.detail}{hint}", problem)
@@ -310,6 +325,26 @@ def push_batch(kind: ResultKind, body: bytes, *, compressed: bool) -> Call[bytes
     """Store several results, one a line of `body`; a line of the answer is a BatchLine."""
     headers = {"Content-Type": "application/x-ndjson"} | ({"Content-Encoding": "zstd"} if compressed else {})
     return Call(Service.RESULTS, "POST", f"/{kind}/batch", bytes, body=body, headers=headers, again=Again.ALWAYS)
+
+
+def import_files(form: FileForm, parameters: Mapping[str, str]) -> Call[ImportReport]:
+    """Import a harness's files. Repeated, what was stored answers 'unchanged'."""
+    return Call(
+        Service.RESULTS,
+        "POST",
+        "/import",
+        ImportReport.model_validate_json,
+        params=parameters,
+        body=form,
+        headers={"Content-Encoding": "zstd"} if form.is_compressed else {},
+        again=Again.ALWAYS,
+        read_timeout_s=IMPORT_TIMEOUT_S,
+    )
+
+
+def may_send_plain(form: FileForm, error: ScorehouseError) -> bool:
+    """Whether the same files may be taken uncompressed: zstd is not read there, or honest repetition seems a bomb."""
+    return form.is_compressed and error.status in (400, 413, 415)
 
 
 def open_live_run(envelope: Envelope) -> Call[OpenedLiveRun]:
@@ -353,14 +388,15 @@ def _write(path: str, answer: type[_Model], body: bytes) -> Call[_Model]:
     return Call(Service.RESULTS, "POST", path, answer.model_validate_json, body=body, again=Again.ALWAYS)
 
 
-def _segment(name: str) -> str:
+def _segment(name: str, what: str = "result") -> str:
     """A name as one segment of a path; ScorehouseError if it cannot be one, and would lead elsewhere."""
     try:
         segment = quote(name, safe="")
     except UnicodeEncodeError:
         segment = ""
     if segment in ("", ".", ".."):
-        raise ScorehouseError(f"no result is called {name!r}; a name is like 2024-01-01T12:00:00Z-mmlu-run-7")
+        like = "2024-01-01T12:00:00Z-mmlu-run-7" if what == "result" else "results/samples.jsonl"
+        raise ScorehouseError(f"no {what} is called {name!r}; a name is like {like}")
     return segment
 
 
@@ -381,6 +417,21 @@ def _read_stored(body: bytes) -> StoredResult:
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     data = bytes(fields.pop("data", b""))
     return StoredResult(ResultSummary.model_validate_json(msgspec.json.encode(fields)), data)
+
+
+def list_files(result_name: str) -> Call[FileList]:
+    """The files that are kept with a raw input."""
+    return Call(Service.RESULTS, "GET", _files_path(result_name), FileList.model_validate_json)
+
+
+def download_file(result_name: str, path: str, headers: Mapping[str, str]) -> Call[bytes]:
+    """One of them, or as much of it as `headers` ask for."""
+    where = f"{_files_path(result_name)}/{'/'.join(_segment(part, 'file') for part in path.split('/'))}"
+    return Call(Service.RESULTS, "GET", where, bytes, headers=headers)
+
+
+def _files_path(result_name: str) -> str:
+    return f"/{ResultKind.RAW}/{_segment(result_name)}/files"
 
 
 class ListFilters(TypedDict, total=False):

@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from scorehouse.calls import ANALYSIS_URL, RESULTS_URL, ScorehouseError
+from scorehouse.calls import ANALYSIS_URL, RESULTS_URL, ListFilters, ScorehouseError
 from scorehouse.check_command import run_check
 from scorehouse.corrections_command import run_correction
+from scorehouse.export import ExportFormat, StateChoice
+from scorehouse.export_command import ExportOptions, run_export
 from scorehouse.keys_command import keys_app
+from scorehouse.lm_eval_command import LmEvalOptions, run_lm_eval
 from scorehouse.push_command import PushOptions, run_push
+from scorehouse.registry_command import registry_app
 from scorehouse.retries import Retries
 from scorehouse.spool import Spool
 from scorehouse.spool_command import run_flush, run_list, spool_for
 from scorehouse.terminal import EXIT_CODES, complain, out, say
+from scorehouse.watch_command import WatchOptions, run_watch
+from shared.formats.known import FORMATS
 from shared.results import CorrectionAction, ResultKind
 from shared.version import VERSION
 
@@ -39,6 +45,22 @@ SpoolDir = Annotated[
 ResultName = Annotated[str, typer.Argument(metavar="NAME", help="The result's name: timestamp-benchmark_name-run_id.")]
 Reason = Annotated[str, typer.Option(help="Why; kept for ever.")]
 Author = Annotated[str | None, typer.Option(help="Who says so; else your login name.", show_default=False)]
+
+
+def _check_format(name: str | None) -> str | None:
+    if name is not None and name not in FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FORMATS)}")
+    return name
+
+
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help=f"Look for this alone: {', '.join(FORMATS)}.", callback=_check_format),
+]
+ModelId = Annotated[str | None, typer.Option(help="The model, for files that do not name it or name it wrongly.")]
+RunTime = Annotated[str | None, typer.Option(help="When it ran, for files that do not say: 2024-01-01T12:00:00Z.")]
+Metric = Annotated[str | None, typer.Option(help="The metric to take as the score, not the task's first.")]
+FilterName = Annotated[str | None, typer.Option("--filter", help="The filter (lm-eval) whose answers to take.")]
 PATIENCE_S = Retries().patience_s
 
 
@@ -90,12 +112,32 @@ def push(
         bool, typer.Option("--spool", help="Keep on the disk what the service cannot take now; first send what waits.")
     ] = False,
     spool_dir: SpoolDir = None,
+    format_: FormatName = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what an import would take and lose.")] = False,
+    model: ModelId = None,
+    timestamp: RunTime = None,
+    metric: Metric = None,
+    filter_: FilterName = None,
+    report: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write what was taken and lost here, as JSON.")
+    ] = None,
 ) -> None:
-    """Store results: standardized documents from files, or from all files in folders.
+    """Store results: what harnesses wrote, as it is, and documents of Scorehouse's own form.
 
-    A file is [bold].json[/bold] (one document, or an array of them), [bold].ndjson[/bold] or
-    [bold].jsonl[/bold] (one document a line), or one of these with [bold].gz[/bold]. In folders,
-    other files and hidden ones are passed by.
+    What harnesses wrote is recognised by its content:
+
+      scorehouse push outputs/                    whatever harnesses are in it
+      scorehouse push outputs/ --dry-run          only tell what would be taken
+      scorehouse push log.eval results.zip --report report.json
+
+    lm-evaluation-harness, Inspect, HELM, OpenCompass, EvalScope, lighteval,
+    simple-evals and Every Eval Ever. Their files are kept unchanged, their
+    samples become answers, and it is told what had no place and whether the
+    stated scores come out of the samples.
+
+    Documents are [bold].json[/bold] (one, or an array of them), [bold].ndjson[/bold] or
+    [bold].jsonl[/bold] (one a line), or one of these with [bold].gz[/bold]. In folders, other
+    files and hidden ones are passed by. --raw takes any JSON as it is.
 
       scorehouse push run.json
       scorehouse push results/ more/aime.ndjson.gz --jobs 8
@@ -114,7 +156,72 @@ def push(
     """
     kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
     chosen = _spool(url, spool_dir) if spool or spool_dir else None
-    raise typer.Exit(run_push(paths, PushOptions(url, kind, jobs, patience, chosen)))
+    parameters = {
+        "format": format_,
+        "dry_run": "true" if dry_run else None,
+        "model_id": model,
+        "timestamp": timestamp,
+        "metric": metric,
+        "filter": filter_,
+    }
+    told = {name: value for name, value in parameters.items() if value is not None}
+    options = PushOptions(url, kind, jobs, patience, chosen, recognise=not raw, parameters=told, report_file=report)
+    raise typer.Exit(run_push(paths, options))
+
+
+@app.command(epilog=EXIT_CODES + ".")
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, show_default=False)],
+    url: Url = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds from look to look.")] = 2,
+    settle: Annotated[float, typer.Option(min=0, help="Seconds for which a finished output has not changed.")] = 10,
+    abandoned: Annotated[
+        float, typer.Option(min=0, help="The same for a run that is not whole; then it is pushed as it is.")
+    ] = 600,
+    once: Annotated[bool, typer.Option("--once", help="Push what is there now, and end.")] = False,
+) -> None:
+    """Push what harnesses write into a folder, as it appears, until stopped.
+
+      scorehouse watch outputs/
+      scorehouse watch outputs/ --once     from a scheduler
+
+    An output is pushed when its files have not changed for a while, and again
+    when they change. What was pushed is remembered, so that a restart goes on
+    where it was; a service that is away is waited for. Documents of
+    Scorehouse's own form are pushed too.
+    """
+    raise typer.Exit(run_watch(folder, WatchOptions(url, every, settle, abandoned, once)))
+
+
+@app.command(
+    "lm-eval",
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+    epilog="Exit codes: those of lm_eval, 1 if what it wrote is neither stored nor kept; 2 the command line is wrong.",
+)
+def lm_eval(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- ARGUMENTS…", help="What 'lm_eval' is called with.", show_default=False),
+    ] = None,
+    url: Url = None,
+    spool_dir: SpoolDir = None,
+    patience: Patience = PATIENCE_S,
+) -> None:
+    """Run lm-evaluation-harness, and push what it measured when it is done.
+
+      scorehouse lm-eval -- run --model hf --model_args pretrained=gpt2 \\
+          --tasks mmlu
+
+    Samples are asked for, and a folder to write them to, where the
+    arguments do not do so. They are shown as a run that is still going on
+    while they are sent; then the files are imported as they are, and it is
+    told what had no place. While the service is away they wait on the disk.
+    See [bold]scorehouse spool --help[/bold].
+
+    The harness is the one that is installed beside this command.
+    """
+    options = LmEvalOptions(url, _spool(url, spool_dir), patience)
+    raise typer.Exit(run_lm_eval(arguments or [], options))
 
 
 def _spool(url: str | None, folder: Path | None) -> Spool:
@@ -154,7 +261,7 @@ def spool_list(url: Url = None, spool_dir: SpoolDir = None) -> None:
     "2 the command line is wrong, 130 interrupted.",
 )
 def spool_flush(url: Url = None, spool_dir: SpoolDir = None, patience: Patience = PATIENCE_S) -> None:
-    """Send what waits, oldest first.
+    """Send what waits, oldest first; then what live runs left.
 
     What is stored leaves the spool; what is refused moves to 'rejected',
     with the service's answer beside it.
@@ -194,6 +301,48 @@ def restore(name: ResultName, reason: Reason, author: Author = None, raw: Raw = 
     """
     kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
     raise typer.Exit(run_correction(CorrectionAction.RESTORED, name, author=author, reason=reason, kind=kind, url=url))
+
+
+@app.command(epilog=EXIT_CODES + ", 130 interrupted.")
+def export(
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="What to write.", show_default=False, case_sensitive=False)
+    ],
+    out_path: Annotated[
+        Path,
+        typer.Option("--out", help="The file (ndjson) or folder to write.", show_default=False, parser=_named_path),
+    ],
+    benchmark: Annotated[str | None, typer.Option(help="Only of this benchmark.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this model_id.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Option(help="Only with this run_id.", show_default=False)] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on: RFC 3339 with an offset.", show_default=False)
+    ] = None,
+    state: Annotated[StateChoice, typer.Option(help="By whether they count.")] = StateChoice.VALID,
+    raw: Raw = False,
+    url: Url = None,
+    patience: Patience = PATIENCE_S,
+) -> None:
+    """Give stored results back as files that 'scorehouse push' takes again.
+
+    [bold]ndjson[/bold]           the documents as they were pushed, one a line (.gz, .zst)
+    [bold]every_eval_ever[/bold]  a folder of Every Eval Ever 0.3.0 files
+    [bold]parquet[/bold]          a folder of files, one a result, one row an answer
+
+      scorehouse export --format ndjson --out all.ndjson.gz
+      scorehouse export --format parquet --out mmlu/ --benchmark mmlu
+      scorehouse export --format every_eval_ever --out eee/ --model gpt-4o
+
+    Pushing an export answers 'unchanged'. A file is whole or not there; a
+    folder that was begun is gone on with. What was invalidated is left out.
+
+    An API key with the scope results:read is read from SCOREHOUSE_API_KEY.
+    """
+    if raw and file_format is not ExportFormat.NDJSON:
+        raise typer.BadParameter("raw inputs have no questions to be put in rows; use --format ndjson")
+    kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
+    filters = ListFilters(benchmark_name=benchmark, model_id=model, run_id=run, since=since)
+    raise typer.Exit(run_export(ExportOptions(file_format, out_path, url, kind, filters, state, patience)))
 
 
 @app.command(epilog=EXIT_CODES + ", 130 interrupted.")
@@ -255,3 +404,4 @@ def up(
 
 
 app.add_typer(keys_app, name="keys")
+app.add_typer(registry_app, name="registry")

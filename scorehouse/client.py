@@ -6,9 +6,10 @@ async with AsyncScorehouse() as house:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from itertools import groupby
+from pathlib import Path
 from typing import Self, TypeVar, Unpack
 
 import httpx
@@ -18,10 +19,15 @@ from scorehouse.batches import Batch, batches, line_of
 from scorehouse.calls import TIMEOUT, Call, ListFilters, ScorehouseError, Service, StoredResult
 from scorehouse.comparison import ComparisonLines
 from scorehouse.documents import Content
+from scorehouse.file_download import BLOCK_BYTES, FileDownload
+from scorehouse.forms import FileForm
 from scorehouse.house import ACCEPT, NO_PROXY, House, OnWait, environment_checked
 from scorehouse.retries import Patience, Retries
 from scorehouse.spool import Flushed, Spool, Spooled, SpoolError
 from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.attachments import FileSummary
+from shared.formats.tree import File
+from shared.imports import ImportReport
 from shared.reconciliation import ReconciliationLine
 from shared.results import (
     BatchLine,
@@ -144,6 +150,22 @@ class AsyncScorehouse(House):
             flushed.waiting = len(spool.waiting())
         return flushed
 
+    async def import_files(self, files: Sequence[File] | FileForm, **parameters: str) -> ImportReport:
+        """Import what a harness wrote: the files are kept as they are, and what was measured as standardized results.
+
+        Parameters are those of `POST /import`: format, dry_run="true", model_id, timestamp, metric, filter. OSError if
+        a file cannot be read. A FileForm of the files can tell how far they are sent.
+
+        report = await house.import_files(list(read_tree(Path("results")).values()))
+        """
+        form = files if isinstance(files, FileForm) else FileForm(files)
+        try:
+            return await self._send(calls.import_files(form, parameters))
+        except ScorehouseError as error:
+            if not calls.may_send_plain(form, error):
+                raise
+        return await self._send(calls.import_files(form.uncompressed(), parameters))
+
     async def open_live_run(self, envelope: Envelope) -> OpenedLiveRun:
         """Begin a run whose questions come in parts; `envelope` is a result without its data. Repeating it is safe.
 
@@ -195,6 +217,44 @@ class AsyncScorehouse(House):
     async def get_result(self, result_name: str, kind: ResultKind = ResultKind.STANDARDIZED) -> StoredResult:
         """A stored result; its `data` is what was pushed, byte for byte. Any spelling of the name's time will do."""
         return await self._send(calls.get_result(kind, result_name))
+
+    async def list_files(self, result_name: str) -> list[FileSummary]:
+        """The files that are kept with a raw input, by their paths.
+
+        for file in await house.list_files(name):
+            print(file.path, file.bytes)
+        """
+        return (await self._send(calls.list_files(result_name))).items
+
+    async def download_file(self, result_name: str, path: str, to: Path) -> None:
+        """Write a file that is kept with a raw input to `to`, which is there once it is whole, its SHA-256 compared.
+
+        What breaks off goes on where it was. OSError if it cannot be written.
+
+        await house.download_file(name, "results/samples.jsonl", Path("samples.jsonl"))
+        """
+        patience = Patience(self._retries)
+        with FileDownload(to) as download:
+            while True:
+                call = calls.download_file(result_name, path, download.headers)
+                try:
+                    response = await self._http.send(call.request(self._http, self.addresses), stream=True)
+                    async with aclosing(response):
+                        self._answered = True
+                        if response.is_success:
+                            download.begin(call, response)
+                            async for block in response.aiter_bytes(BLOCK_BYTES):
+                                await asyncio.to_thread(download.take, block)
+                                patience.start_again()
+                            download.finish()
+                            return
+                        await response.aread()
+                    failure, retry_after = call.refusal(response), response.headers.get("retry-after")
+                    if not call.may_retry(response):
+                        raise failure
+                except httpx.RequestError as error:
+                    failure, retry_after = self._unreachable(call, error), None
+                await asyncio.sleep(self._wait_s(patience, failure, retry_after))
 
     async def list_results(
         self, kind: ResultKind = ResultKind.STANDARDIZED, **filters: Unpack[ListFilters]

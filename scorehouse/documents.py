@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -65,8 +65,10 @@ class Unreadable:
     reason: str
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Path | Unreadable]:
+def find_files(paths: Iterable[Path], without: Set[Path] = frozenset()) -> Iterator[Path | Unreadable]:
     """The files to push, each once: those named, and in folders, sorted, those with a known ending.
+
+    Files `without` (resolved) are left out: others have seen to them.
 
     What is hidden (its name begins with a dot) is left out of folders: checkpoints and half-written files stand there.
     Links to folders are not followed; one that leads to what is not pushed otherwise is told.
@@ -77,6 +79,8 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path | Unreadable]:
         for file in found:
             if isinstance(file, Unreadable):
                 yield file
+            elif without and file.resolve() in without:
+                continue
             elif fault := _fault(file):
                 yield Unreadable(str(file), fault)
             elif (key := file.resolve()) not in seen:
@@ -125,6 +129,11 @@ def _link_out_of(folder: Path, link: Path) -> Unreadable | None:
     if target.is_relative_to(root) and not any(part.startswith(".") for part in target.relative_to(root).parts):
         return None
     return Unreadable(str(link), f"links to folders are not followed; push {target} by its name")
+
+
+def has_known_ending(file: Path) -> bool:
+    """Whether the name is one of a file of documents."""
+    return _kind(file) is not None
 
 
 def _kind(file: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,18 +82,18 @@ OnDone = Callable[[Document], None]
 """Called after each document's answer, for progress."""
 
 
-def documents_under(paths: Iterable[Path]) -> Iterator[Document | Unreadable]:
-    """Every document in these files and folders."""
-    for file in find_files(paths):
+def documents_under(paths: Iterable[Path], without: Set[Path] = frozenset()) -> Iterator[Document | Unreadable]:
+    """Every document in these files and folders, but for files that others have seen to."""
+    for file in find_files(paths, without):
         if isinstance(file, Path):
             yield from read_documents(file)
         else:
             yield file
 
 
-def bytes_under(paths: Iterable[Path]) -> int:
+def bytes_under(paths: Iterable[Path], without: Set[Path] = frozenset()) -> int:
     """The size of these files on disk."""
-    return sum(file.stat().st_size for file in find_files(paths) if isinstance(file, Path) and file.exists())
+    return sum(file.stat().st_size for file in find_files(paths, without) if isinstance(file, Path) and file.exists())
 
 
 async def push_documents(

@@ -106,7 +106,7 @@ class Spool:
                 unfinished.unlink()
             else:
                 unfinished.replace(file)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             return file
 
     def waiting(self) -> list[Waiting]:
@@ -137,7 +137,7 @@ class Spool:
             yield []
             return
         with _told(self.folder), (self.folder / ".lock").open("ab") as lock:
-            if not _locked(lock.fileno()):
+            if not lock_file(lock.fileno()):
                 yield None
                 return
             self._remove_abandoned()
@@ -164,8 +164,8 @@ class Spool:
             write(line.problem.model_dump_json(indent=2, exclude_none=True).encode() if line.problem else b"{}")
         unfinished.replace(problem_of(rejected))
         item.file.replace(rejected)
-        _sync_folder(self.rejected_folder)
-        _sync_folder(self.folder)
+        sync_folder(self.rejected_folder)
+        sync_folder(self.folder)
         return rejected
 
     def _remove_abandoned(self) -> None:
@@ -180,6 +180,11 @@ def problem_of(rejected: Path) -> Path:
     return rejected.with_suffix(".problem.json")
 
 
+def state_folder() -> Path:
+    """Where the command keeps what must outlive it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "scorehouse"
+
+
 def default_spool(results_url: str) -> Spool:
     """The spool that `scorehouse push --spool` uses for the service at this address.
 
@@ -188,12 +193,12 @@ def default_spool(results_url: str) -> Spool:
     """
     url = httpx.URL(results_url)
     place = os.environ.get("SCOREHOUSE_SPOOL_DIR")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    root = Path(place) if place else state / "scorehouse" / "spool"
+    root = Path(place) if place else state_folder() / "spool"
     return Spool(root / quote(url.netloc.decode() + url.path.rstrip("/"), safe="").replace("%3A", "_"))
 
 
-def _locked(descriptor: int) -> bool:
+def lock_file(descriptor: int) -> bool:
+    """Take the lock of an open file, until that is closed; False where another has it."""
     if sys.platform == "win32":
         return True
     import fcntl  # noqa: PLC0415 - Windows has none
@@ -230,7 +235,7 @@ def _written(folder: Path) -> Iterator[tuple[Path, Callable[[bytes], int]]]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make names durable: a file that is safe under no name is lost all the same."""
     if sys.platform == "win32":
         return

@@ -2,10 +2,14 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from scorehouse.blocking import Scorehouse
 from scorehouse.calls import Addresses, ScorehouseError
 from scorehouse.client import AsyncScorehouse
+from scorehouse.live_journal import journals, rejected_journals, why_rejected
+from scorehouse.live_replay import Replayed, replay
 from scorehouse.retries import Retries
 from scorehouse.spool import Flushed, Spool, default_spool, problem_of
 from scorehouse.terminal import INTERRUPTED, Waits, complain, count, err, out, say
@@ -30,7 +34,15 @@ def run_list(spool: Spool) -> int:
         say(console, f"waiting   {since}  {item.size_bytes:>12,} bytes  {item.file.name}")
     for file in rejected:
         say(console, f"rejected  {file.name}\n    {_why_rejected(file)}")
-    say(console, f"{len(waiting)} waiting, {len(rejected)} rejected in {spool.folder}")
+    runs, refused = journals(spool), rejected_journals(spool)
+    for file in runs:
+        with suppress(FileNotFoundError):  # it came to its end at this moment
+            size = file.stat().st_size
+            say(console, f"run       {file.name}  {size:>12,} bytes, going on or left by an earlier process")
+    for file in refused:
+        say(console, f"rejected  {file.name}\n    {why_rejected(file)}")
+    told = f", {count(len(runs), 'run')}" if runs else ""
+    say(console, f"{len(waiting)} waiting, {len(rejected) + len(refused)} rejected{told} in {spool.folder}")
     return 0
 
 
@@ -46,6 +58,7 @@ def run_flush(url: str | None, spool: Spool, patience_s: float) -> int:
     """Send what waits; 0 if nothing is left waiting and nothing was refused, else 1."""
     try:
         flushed = asyncio.run(_flush(url, spool, patience_s))
+        replayed = _replay(url, spool, patience_s) if flushed.reason is None else Replayed()
     except KeyboardInterrupt:
         complain("interrupted; what is not stored waits on")
         return INTERRUPTED
@@ -58,7 +71,19 @@ def run_flush(url: str | None, spool: Spool, patience_s: float) -> int:
         f"{flushed.stored} stored, {flushed.unchanged} unchanged, {len(flushed.rejected)} rejected, "
         f"{flushed.waiting} waiting",
     )
-    return 1 if flushed.waiting or flushed.rejected else 0
+    if replayed.reason is not None:
+        complain(f"{count(replayed.waiting, 'run')} waiting: {replayed.reason}")
+    left = flushed.waiting or flushed.rejected or replayed.rejected or replayed.reason
+    return 1 if left else 0
+
+
+def _replay(url: str | None, spool: Spool, patience_s: float) -> Replayed:
+    """Send what live runs left in their journals."""
+    if not journals(spool):
+        return Replayed()
+    waits = Waits(err(), patience_s)
+    with Scorehouse(url, retries=Retries(patience_s=patience_s), on_wait=waits.tell) as house:
+        return replay(house, spool, lambda text: say(err(), text))
 
 
 async def _flush(url: str | None, spool: Spool, patience_s: float) -> Flushed:

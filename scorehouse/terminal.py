@@ -51,14 +51,14 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def progress_bar() -> Progress:
-    """A bar on standard error; nothing at all where that is no terminal."""
+def progress_bar(what: str = "documents") -> Progress:
+    """A bar on standard error, and how many are done of `what`; nothing at all where that is no terminal."""
     console = err()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[done]} documents"),
+        TextColumn(f"{{task.fields[done]}} {what}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -69,7 +69,8 @@ def progress_bar() -> Progress:
 class Waits:
     """Says once that a service is waited for, and once that it is back, however many requests wait."""
 
-    def __init__(self, console: Console, patience_s: float) -> None:
+    def __init__(self, console: Console, patience_s: float | None) -> None:
+        """`patience_s` None is for ever."""
         self._console = console
         self._patience_s = patience_s
         self._waiting = False
@@ -78,7 +79,8 @@ class Waits:
         """There was a failure that is waited out."""
         if not self._waiting:
             self._waiting = True
-            say(self._console, f"{failure}; trying again for up to {self._patience_s:g} s …", "yellow")
+            limit = "until it answers" if self._patience_s is None else f"for up to {self._patience_s:g} s"
+            say(self._console, f"{failure}; trying again {limit} …", "yellow")
 
     def end(self) -> None:
         """There was an answer."""

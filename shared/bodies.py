@@ -1,9 +1,10 @@
 """Request bodies: how large, how slow and how far compressed they may be; whoever reads one reads it decoded."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,6 +40,8 @@ class BodyLimits:
     """Decoded bytes for each byte sent, beyond the first MiB."""
     timeout_s: float
     """The longest wait for its next part."""
+    setting: str = "MAX_BODY_BYTES"
+    """What to set for a larger `max_bytes`."""
 
 
 class BodyReader:
@@ -49,15 +52,19 @@ class BodyReader:
     unread data resets the connection, and the caller may never see what was wrong.
     """
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: BodyLimits, by_path: Mapping[str, BodyLimits] = MappingProxyType({})
+    ) -> None:
         self.app = app
         self.limits = limits
+        self.by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limits = self.by_path.get(scope["path"], self.limits) if self.by_path else self.limits
         length: int | None = None
         encoding, is_chunked = b"", False
         for name, value in scope["headers"]:
@@ -71,10 +78,10 @@ class BodyReader:
             length = 0
         if not length and length is not None:
             await self.app(scope, receive, send)
-        elif not encoding and length is not None and length <= _SMALL_BYTES and length <= self.limits.max_bytes:
-            await self.app(scope, _SmallBody(receive, self.limits.timeout_s).receive, send)
+        elif not encoding and length is not None and length <= _SMALL_BYTES and length <= limits.max_bytes:
+            await self.app(scope, _SmallBody(receive, limits.timeout_s).receive, send)
         else:
-            body = _Body(receive, send, self.limits, length, encoding.strip().lower())
+            body = _Body(receive, send, limits, length, encoding.strip().lower())
             await self.app(body.scope_for_reader(scope), body.receive, body.send)
 
 
@@ -234,7 +241,7 @@ class _Body:
     def _too_large(self) -> TooLarge:
         as_decoded = "" if self._decoder is None else ", also when decoded"
         limit = f"{self._limits.max_bytes:,} bytes{as_decoded}"
-        return TooLarge(f"a body may have at most {limit} (setting MAX_BODY_BYTES); send it in several")
+        return TooLarge(f"a body may have at most {limit} (setting {self._limits.setting}); send it in several")
 
 
 def _take(pieces: Iterator[bytes], enough: int) -> tuple[bytes, bool]:

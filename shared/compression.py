@@ -6,7 +6,7 @@ The one place that names a zstd library: the standard library's from Python 3.14
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 if sys.version_info >= (3, 14):
@@ -47,6 +47,15 @@ def compress(data: bytes, level: int = 3) -> bytes:
     """`data` as one zstd frame, which tells its size."""
     compressor = _compressors.get(level) if len(data) <= _REUSED_BYTES else zstd.ZstdCompressor(level=level)
     return compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def compress_stream(blocks: Iterable[bytes], level: int = 1) -> Iterator[bytes]:
+    """The blocks together as one zstd frame, in pieces as they come."""
+    compressor = zstd.ZstdCompressor(level=level)
+    for block in blocks:
+        if piece := compressor.compress(block):
+            yield piece
+    yield compressor.flush()
 
 
 def decompress(data: bytes, max_bytes: int) -> bytes:

@@ -187,6 +187,12 @@ class UnsupportedMedia(Problem):
     status, slug, title = 415, "unsupported-media", "The body's type or encoding is not supported"
 
 
+class RangeNotSatisfiable(Problem):
+    """The `Range` that was asked for begins beyond the end of what is there."""
+
+    status, slug, title = 416, "range-not-satisfiable", "There is nothing in this range"
+
+
 class TooManyRequests(Problem):
     """The API key, or the address where keys are disabled, has made as many requests as it may for now."""
 
@@ -212,6 +218,18 @@ class TimeLimit(Problem):
     """The query ran into its time limit."""
 
     status, slug, title = 504, "time-limit", "The query took too long"
+
+
+class UnrecognisedFormat(Problem):
+    """No reader knows what was sent, or none of it."""
+
+    status, slug, title = 422, "unrecognised-format", "Nothing in the files is a known harness's output"
+
+
+class UnsafeArchive(Problem):
+    """An archive holds what is not unpacked: paths that lead out of it, links, more than it may."""
+
+    status, slug, title = 422, "unsafe-archive", "The archive cannot be unpacked"
 
 
 class TooManyGroups(Problem):

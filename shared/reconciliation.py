@@ -79,7 +79,7 @@ class ReconciliationLine(BaseModel):
     model_config = _FROZEN
 
     phase: str
-    """What is being compared: `results`, `runs`, `feed`; at the end `done`."""
+    """What is being compared: `results`, `runs`, `feed`, `files`; at the end `done`."""
     done: int = 0
     total: int = 0
     report: Reconciliation | None = None

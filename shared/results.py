@@ -30,6 +30,19 @@ class StoreStatus(StrEnum):
     """Not judged, since the store went away before it: to be sent again."""
 
 
+class StandardizationState(StrEnum):
+    """How far a raw input is on its way to standardized results."""
+
+    QUEUED = "queued"
+    DONE = "done"
+    PARTLY = "partly"
+    """Some of it is not stored; the report says what and why."""
+    UNRECOGNISED = "unrecognised"
+    """No reader knows it."""
+    FAILED = "failed"
+    """It could not be read; the report says why."""
+
+
 class ResultState(StrEnum):
     """Whether a stored result counts."""
 
@@ -91,6 +104,8 @@ class ResultSummary(DescribedRun):
     bytes: int
     sha256: str
     state: ResultState
+    standardization: StandardizationState | None = None
+    """Of a raw input that was to be standardized."""
 
 
 class CorrectionAction(StrEnum):

@@ -3,9 +3,10 @@
 import os
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -32,8 +33,19 @@ _QUIET_PATHS = ("/health", "/feed")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build_app(*, title: str, description: str, version: str, lifespan: Lifespan, body_limits: BodyLimits) -> FastAPI:
-    """An application without routes. Its state is filled by `lifespan`; `state.direct_routes` takes direct ones."""
+def build_app(
+    *,
+    title: str,
+    description: str,
+    version: str,
+    lifespan: Lifespan,
+    body_limits: BodyLimits,
+    limits_by_path: Mapping[str, BodyLimits] = MappingProxyType({}),
+) -> FastAPI:
+    """An application without routes. Its state is filled by `lifespan`; `state.direct_routes` takes direct ones.
+
+    Paths with bodies of another kind have limits of their own.
+    """
     app = FastAPIOffline(
         title=title,
         description=description,
@@ -52,7 +64,7 @@ def build_app(*, title: str, description: str, version: str, lifespan: Lifespan,
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation has it so
     answer_problems(app)
-    app.add_middleware(BodyReader, limits=body_limits)
+    app.add_middleware(BodyReader, limits=body_limits, by_path=limits_by_path)
     app.add_middleware(RequestContext)
     direct = app.state.direct_routes = DirectRoutes()
     build_stack = app.build_middleware_stack

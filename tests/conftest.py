@@ -122,9 +122,11 @@ def mongo_client(mongo_url: str) -> "Iterator[pymongo.MongoClient[dict[str, Any]
 
 
 @pytest.fixture
-def mongo_database() -> str:
-    """The name of a database that nobody else uses."""
-    return f"t{uuid4().hex}"
+def mongo_database(mongo_client: "pymongo.MongoClient[dict[str, Any]]") -> Iterator[str]:
+    """The name of a database that nobody else uses; it goes with the test, for each keeps dozens of files open."""
+    name = f"t{uuid4().hex}"
+    yield name
+    mongo_client.drop_database(name)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def document(
     run_id: str = "run-1",
     benchmark: str = "math500",
     model: str = "gpt-4",
+    source: str = "tests",
     timestamp: str = "2024-01-01T12:00:00Z",
     state: str = "valid",
     live: str | None = None,
@@ -43,7 +44,7 @@ def document(
             "benchmark_name": benchmark,
             "timestamp": timestamp,
             "model_id": model,
-            "source": "tests",
+            "source": source,
             "sha256": sha256(content.encode()).hexdigest(),
             "state": state,
             **({} if live is None else {"live": live}),
@@ -68,21 +69,39 @@ def applied_as(run: PreparedRun, seq: int) -> AppliedResult:
     return AppliedResult(run.result_name, seq, entry_of(run, seq).href)
 
 
+def reference_keys(answers: Sequence[Answer]) -> list[tuple[str, ...]]:
+    """What makes each answer's question the same one in all runs, by the definition alone."""
+    texts = []
+    for answer in answers:
+        told = [other.get("content_hash") for other in answers if other["question_id"] == answer["question_id"]]
+        texts.append(answer.get("content_hash") or next(filter(None, told), None))
+    keys: list[tuple[str, ...]] = []
+    for answer, text in zip(answers, texts, strict=True):
+        if text is None:
+            keys.append(("id", answer["question_id"]))
+            continue
+        ids = dict.fromkeys(
+            other["question_id"] for other, its_text in zip(answers, texts, strict=True) if its_text == text
+        )
+        keys.append(("text", text, str(list(ids).index(answer["question_id"]))))
+    return keys
+
+
 def expected_cells(
     runs: Iterable[tuple[str, Sequence[Answer]]], fields: Sequence[str]
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
     """(model, field values …) → n, n_questions, mean, mean_by_question, by the definitions and nothing else."""
     scores: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    by_question: dict[tuple[Any, ...], dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
-    questions: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    by_question: dict[tuple[Any, ...], dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+    questions: dict[tuple[Any, ...], set[tuple[str, ...]]] = defaultdict(set)
     for number, (model, answers) in enumerate(runs):
-        for answer in answers:
+        for answer, question in zip(answers, reference_keys(answers), strict=True):
             metadata = answer.get("metadata", {})
             key = (model, *(metadata.get(field) for field in fields))
-            questions[key].add(answer["question_id"])
+            questions[key].add(question)
             if answer.get("status", "scored") == "scored":
                 scores[key].append(answer["score"])
-                by_question[key][number, answer["question_id"]].append(answer["score"])
+                by_question[key][number, question].append(answer["score"])
     cells = {}
     for key, asked in questions.items():
         means = [sum(attempts) / len(attempts) for attempts in by_question[key].values()]

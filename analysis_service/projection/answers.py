@@ -13,7 +13,7 @@ from shared.submission import Question, Status
 STATUSES = tuple(Status)
 """`status` in a column is the position here; the order is stored, so it only ever grows at its end."""
 
-_VERSION = 1
+_VERSION = 2
 _UNPACKED_MAX_BYTES = 2**31
 """A run's answers are a part of one body, so far below this; damaged bytes may claim anything."""
 
@@ -23,6 +23,8 @@ class AnswerColumns:
     """One entry an attempt, in the order sent; numbers that were not told are NaN."""
 
     question_no: NDArray[np.int32]
+    name_no: NDArray[np.int32]
+    """Which of the question's ids the run gave it."""
     combination: NDArray[np.int32]
     attempt: NDArray[np.int16]
     status: NDArray[np.int8]
@@ -38,13 +40,17 @@ class AnswerColumns:
 
 _TEXTS = ("answer", "target")
 _DTYPES = {
-    "question_no": np.int32, "combination": np.int32, "attempt": np.int16, "status": np.int8, "score": np.float64,
-    "latency_ms": np.float64, "input_tokens": np.float64, "output_tokens": np.float64, "cost_usd": np.float64,
+    "question_no": np.int32, "name_no": np.int32, "combination": np.int32, "attempt": np.int16, "status": np.int8,
+    "score": np.float64, "latency_ms": np.float64, "input_tokens": np.float64, "output_tokens": np.float64,
+    "cost_usd": np.float64,
 }  # fmt: skip
 
 
 def answer_columns(
-    questions: Sequence[Question], question_no: NDArray[np.int32], combination: NDArray[np.int32]
+    questions: Sequence[Question],
+    question_no: NDArray[np.int32],
+    name_no: NDArray[np.int32],
+    combination: NDArray[np.int32],
 ) -> AnswerColumns:
     """The columns of `questions`, numbered as given."""
     status_code = {status: code for code, status in enumerate(STATUSES)}
@@ -55,6 +61,7 @@ def answer_columns(
 
     return AnswerColumns(
         question_no=question_no,
+        name_no=name_no,
         combination=combination,
         attempt=np.array([question.attempt for question in questions], dtype=np.int16),
         status=np.array([status_code[question.status] for question in questions], dtype=np.int8),

@@ -17,6 +17,7 @@ from analysis_service.database import Database, Row, Session, in_batches
 from analysis_service.database.dialect import Dialect
 from analysis_service.projection.answers import answer_columns, pack
 from analysis_service.projection.prepare import AppliedState, PreparedRun
+from analysis_service.projection.question_keys import hash_in
 from analysis_service.projection.sums import CombinationSums, set_members, set_number, sum_by_combination
 from analysis_service.queries.tables import (
     ANSWERS,
@@ -262,8 +263,9 @@ class Projection:
         set_no, n_scored, score_sum = None, 0, 0.0
         if run.questions:
             question_no = await self._number_questions(session, run)
+            name_no = await self._number_names(session, run, question_no)
             combination = await self._number_combinations(session, run, spec)
-            summed = await asyncio.to_thread(_sum_up, run, question_no, combination)
+            summed = await asyncio.to_thread(_sum_up, run, question_no, name_no, combination)
             await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, summed.packed)])
             await self._insert_sums(session, run, run_no, summed)
             set_no, n_scored, score_sum = summed.set_no, summed.n_scored, summed.score_sum
@@ -276,7 +278,7 @@ class Projection:
             [
                 (
                     *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
-                    *(run.timestamp, run.time_key, seq, set_no, len({q.question_id for q in run.questions})),
+                    *(run.timestamp, run.time_key, seq, set_no, len(set(run.keys))),
                     *(len(run.questions), n_scored, score_sum, run.stated_score, int(run.live is not None)),
                 )
             ],
@@ -284,13 +286,30 @@ class Projection:
 
     async def _number_questions(self, session: Session, run: PreparedRun) -> NDArray[np.int32]:
         numbering = self._numbering(
-            run.benchmark, BenchmarkTables(run.benchmark).questions, "question_no", "question_id"
+            run.benchmark, BenchmarkTables(run.benchmark).questions, "question_no", "question_key"
         )
         await numbering.refresh(session, self._database.dialect)
-        numbers, new = numbering.number_all((question.question_id,) for question in run.questions)
-        hashes = {question.question_id: question.content_hash for question in reversed(run.questions)}
-        rows = [(number, question_id, hashes[question_id]) for (question_id,), number in new.items()]
-        await session.insert(numbering.table, ["question_no", "question_id", "content_hash"], rows)
+        numbers, new = numbering.number_all((key,) for key in run.keys)
+        if new:
+            ids = {
+                key: question.question_id
+                for key, question in zip(reversed(run.keys), reversed(run.questions), strict=True)
+            }
+            rows = [(number, key, ids[key], hash_in(key)) for (key,), number in new.items()]
+            await session.insert(numbering.table, ["question_no", "question_key", "question_id", "content_hash"], rows)
+        return np.array(numbers, dtype=np.int32)
+
+    async def _number_names(
+        self, session: Session, run: PreparedRun, question_no: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        numbering = self._numbering(
+            run.benchmark, BenchmarkTables(run.benchmark).question_names, "name_no", "question_no", "question_id"
+        )
+        await numbering.refresh(session, self._database.dialect)
+        ids = (question.question_id for question in run.questions)
+        numbers, new = numbering.number_all(zip(question_no.tolist(), ids, strict=True))
+        rows = [(number, *name) for name, number in new.items()]
+        await session.insert(numbering.table, ["name_no", "question_no", "question_id"], rows)
         return np.array(numbers, dtype=np.int32)
 
     async def _number_combinations(self, session: Session, run: PreparedRun, spec: BenchmarkSpec) -> NDArray[np.int32]:
@@ -323,9 +342,11 @@ class Projection:
         return self._numberings.setdefault((benchmark, number), Numbering(table, number, keys))
 
 
-def _sum_up(run: PreparedRun, question_no: NDArray[np.int32], combination: NDArray[np.int32]) -> _Summed:
+def _sum_up(
+    run: PreparedRun, question_no: NDArray[np.int32], name_no: NDArray[np.int32], combination: NDArray[np.int32]
+) -> _Summed:
     """All the computing for one run, in one go, off the event loop."""
-    columns = answer_columns(run.questions, question_no, combination)
+    columns = answer_columns(run.questions, question_no, name_no, combination)
     cells = sum_by_combination(columns)
     asked = np.unique(question_no)
     n_scored, score_sum = SUM_COLUMNS.index("n_scored"), SUM_COLUMNS.index("score_sum")

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
+from analysis_service.projection.question_keys import question_keys
 from shared.problems import Problem
 from shared.registry.specs import BenchmarkSpec, Registry
 from shared.results import LiveRunState, ResultState
@@ -63,6 +64,8 @@ class PreparedRun:
     """The benchmark's fingerprint that this was decided by; empty where it is not registered."""
     spec: BenchmarkSpec | None
     questions: tuple[Question, ...]
+    keys: tuple[str, ...]
+    """Of each question, what makes it the same one in all runs."""
     combinations: tuple[tuple[str | int | float | None, ...], ...]
     """Of each question, the values of the benchmark's fields as the SQL store keeps them."""
     stated_score: float | None
@@ -106,6 +109,7 @@ def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
         registry_hash=spec.fingerprint if spec else "",
         spec=spec,
         questions=questions,
+        keys=question_keys(questions),
         combinations=tuple(_combination(question, spec) for question in questions) if spec else (),
         stated_score=stated,
         live=document.live,

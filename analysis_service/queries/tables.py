@@ -22,8 +22,13 @@ class BenchmarkTables:
 
     @cached_property
     def questions(self) -> Table:
-        """question_no ↔ question_id, and the first content hash told of it."""
+        """question_no ↔ question_key; the id that it first came under, and the hash of its text, if one was sent."""
         return Table(f"questions_{table_suffix(self.benchmark)}")
+
+    @cached_property
+    def question_names(self) -> Table:
+        """name_no ↔ (question_no, question_id): each id that a question came under."""
+        return Table(f"question_names_{table_suffix(self.benchmark)}")
 
     @cached_property
     def combinations(self) -> Table:

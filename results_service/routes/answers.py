@@ -25,6 +25,17 @@ def refuse_repeats(request: Request) -> None:
         raise invalid(*(Fault(place=f"query.{name[:100]}", detail="is given more than once") for name in repeated[:10]))
 
 
+def read_flag(request: Request, name: str) -> bool:
+    """A query parameter that is `true` or `false`, and false where it is not given. InvalidRequest otherwise.
+
+    For routes that read their query themselves.
+    """
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise invalid(Fault(place=f"query.{name}", detail=f"must be true or false, is {value[:100]!r}"))
+    return value == "true"
+
+
 def entity_tag(content: bytes, variant: str = "") -> str:
     """A strong tag of `content`; `variant` tells apart what is sent in different encodings."""
     return f'"{sha256(content).hexdigest()[:32]}{variant}"'

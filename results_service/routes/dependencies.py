@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from results_service.attachments import Attachments
 from results_service.feed import Feed
 from results_service.pickers import Pickers
 from results_service.reading import ResultReader
@@ -26,6 +27,11 @@ def _pickers(request: Request) -> Pickers:
     return pickers
 
 
+def _attachments(request: Request) -> Attachments:
+    attachments: Attachments = request.app.state.attachments
+    return attachments
+
+
 def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
@@ -39,5 +45,6 @@ def _registry(request: Request) -> Registry:
 TheStore = Annotated[ResultStore, Depends(_store)]
 TheReader = Annotated[ResultReader, Depends(_reader)]
 ThePickers = Annotated[Pickers, Depends(_pickers)]
+TheAttachments = Annotated[Attachments, Depends(_attachments)]
 TheFeed = Annotated[Feed, Depends(_feed)]
 TheRegistry = Annotated[Registry, Depends(_registry)]

@@ -1,6 +1,7 @@
 """`POST /raw_input` and `/standardized_output`: one result, or many as lines."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -8,13 +9,14 @@ from fastapi.responses import Response
 
 from results_service.batch import answer_lines
 from results_service.intake import receive_result
+from results_service.routes.answers import read_flag
 from results_service.routes.feed import JsonLines
 from results_service.store import stored_answer
 from shared.bodies import DuplexResponse
 from shared.direct_routes import DirectJson, DirectRoute
 from shared.guard import admit, require
 from shared.keys import Scope
-from shared.results import BatchLine, ResultKind, StoredAnswer
+from shared.results import BatchLine, ResultKind, StandardizationState, StoredAnswer
 from shared.submission import SubmissionDocument
 
 _EXAMPLES: dict[ResultKind, dict[str, Any]] = {
@@ -62,8 +64,13 @@ def push_router(kind: ResultKind) -> APIRouter:
         """
         await admit(request, Scope.RESULTS_WRITE)
         state = request.app.state
+        is_to_standardize = kind is ResultKind.RAW and read_flag(request, "standardize")
         result = await receive_result(request.stream(), kind, state.registry, state.mongo)
+        if is_to_standardize:
+            result = replace(result, standardization=StandardizationState.QUEUED)
         answer = stored_answer(result, await state.store.put(result))
+        if is_to_standardize:
+            await state.standardizing.queue(result.result_name)
         status = 200 if answer.unchanged else 201
         return DirectJson(answer.model_dump_json().encode(), status)
 

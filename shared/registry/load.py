@@ -53,6 +53,7 @@ def load_registry(folder: Path | None = None) -> Registry:
                 else:
                     models[name] = (item, file)
     _check_tables(benchmarks)
+    _check_harness_names(benchmarks)
     _check_aliases(models)
     return Registry(
         {name: spec for name, (spec, _) in benchmarks.items()}, {name: spec for name, (spec, _) in models.items()}
@@ -103,6 +104,8 @@ def _in_words(item: ErrorDetails, fault: Fault, top: type[BaseModel]) -> str:
             detail = f"{unknown.detail}; allowed: {', '.join(keys)}"
         case "model_type":
             detail = f"must be a table of {', '.join(_TABLES[names[-1]].model_fields)}"
+        case "dict_type" | "mapping_type":
+            detail = "must be a table"
         case "tuple_type":
             detail = "must be a list"
         case _:
@@ -119,6 +122,20 @@ def _check_tables(benchmarks: dict[str, tuple[BenchmarkSpec, Path]]) -> None:
             raise RegistryError(
                 file, f"name: {name!r} and {owner!r} ({other}) would share their tables; rename one of them"
             )
+
+
+def _check_harness_names(benchmarks: dict[str, tuple[BenchmarkSpec, Path]]) -> None:
+    owners: dict[str, str] = {}
+    for name, (spec, file) in benchmarks.items():
+        for claimed in sorted(spec.claimed_names):
+            owner = owners.setdefault(claimed, name)
+            if owner != name:
+                other = benchmarks[owner][1]
+                raise RegistryError(
+                    file,
+                    f"harness_names: {claimed!r} means {owner!r} ({other}) already; take it from one of them (a file"
+                    " of your own with the name of a shipped benchmark replaces it)",
+                )
 
 
 def _check_aliases(models: dict[str, tuple[ModelSpec, Path]]) -> None:

@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from enum import StrEnum
 from functools import cached_property
@@ -24,6 +24,19 @@ from pydantic import (
 )
 
 from shared.names import BENCHMARK_NAME, FACTS, FIELD_NAME, ROW_KEYS, TextId
+from shared.registry.spellings import (
+    NamePattern,
+    Value,
+    fold,
+    fold_pattern,
+    name_pattern,
+    pattern_fields,
+    read_boolean,
+    read_category,
+    read_integer,
+    read_number,
+    show,
+)
 
 # Strict, for TOML has types of its own: "yes" is not true and "0.5" is no number.
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -59,6 +72,11 @@ class FieldType(StrEnum):
             case _:
                 return value
 
+    def read(self, value: object) -> Value | None:
+        """A harness's value as one of this type: 3 for "Level 3", true for "yes"; None if it cannot be one."""
+        read = _READINGS[self](value)
+        return read if read is not None and self.fits(read) else None
+
 
 CATEGORY_MAX = 300
 """Characters that a category may have."""
@@ -69,6 +87,13 @@ _CHECKS: Mapping[FieldType, Callable[[Any], bool]] = {
     # Compared, because math.isfinite raises on an integer that no double can be.
     FieldType.NUMBER: lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max,
     FieldType.BOOLEAN: lambda value: type(value) is bool,
+}
+
+_READINGS: Mapping[FieldType, Callable[[object], Value | None]] = {
+    FieldType.CATEGORY: read_category,
+    FieldType.INTEGER: read_integer,
+    FieldType.NUMBER: read_number,
+    FieldType.BOOLEAN: read_boolean,
 }
 
 
@@ -99,10 +124,25 @@ def _check_field_name(name: str) -> str:
     return name
 
 
-def _check_value(value: object) -> str | int | float:
+def _check_value(value: object) -> Value:
     if isinstance(value, str | int | float):
         return value
     raise ValueError("must be a string, a number, true or false")
+
+
+def _check_place(place: str) -> str:
+    if not all(place.split(".")):
+        raise ValueError(f"{place!r} must be names with a dot between them, such as 'doc.level'")
+    return place
+
+
+_Value = Annotated[Value, PlainValidator(_check_value)]
+
+
+def _check_fit(value: Value, kind: FieldType | None) -> None:
+    if kind is not None and not kind.fits(value):
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)  # as TOML writes it
+        raise ValueError(f"{shown} is not {kind.expected}, which the type {str(kind)!r} asks for")
 
 
 class FieldSpec(BaseModel):
@@ -113,25 +153,75 @@ class FieldSpec(BaseModel):
     name: Annotated[str, AfterValidator(_check_field_name)]
     type: Annotated[FieldType, Field(strict=False)]
     description: Translated
-    values: tuple[Annotated[str | int | float, PlainValidator(_check_value)], ...] = _LIST
+    values: tuple[_Value, ...] = _LIST
     """The order in which values are shown; others follow in their natural order."""
     parent: str | None = None
     """The field that this one refines: each subject belongs to one category."""
+    parent_values: Mapping[str, _Value] = {}
+    """What the parent is, by this field's value: {"anatomy": "Other"}. It counts where an import does
+    not tell the parent."""
+    places: tuple[Annotated[str, AfterValidator(_check_place)], ...] = _LIST
+    """Where harnesses keep it: paths into what a sample comes with, such as `doc.level`. The first that is there
+    counts. None named: `doc`, `metadata` and the sample itself, under the field's name."""
+    spellings: Mapping[str, _Value] = {}
+    """What harnesses write for a value, where type and folding do not tell: {"24": 2024}."""
 
     @field_validator("values")
     @classmethod
-    def _check_values(
-        cls, values: tuple[str | int | float, ...], info: ValidationInfo
-    ) -> tuple[str | int | float, ...]:
-        kind = info.data.get("type")
+    def _check_values(cls, values: tuple[Value, ...], info: ValidationInfo) -> tuple[Value, ...]:
         for value in values:
-            if kind is not None and not kind.fits(value):
-                shown = str(value).lower() if isinstance(value, bool) else repr(value)  # as TOML writes it
-                raise ValueError(f"{shown} is not {kind.expected}, which the type {str(kind)!r} asks for")
+            _check_fit(value, info.data.get("type"))
         for value in values:
             if values.count(value) > 1:
                 raise ValueError(f"{value!r} stands twice")
         return values
+
+    @field_validator("spellings")
+    @classmethod
+    def _check_spellings(cls, spellings: Mapping[str, Value], info: ValidationInfo) -> Mapping[str, Value]:
+        for value in spellings.values():
+            _check_fit(value, info.data.get("type"))
+        return spellings
+
+    @model_validator(mode="after")
+    def _check_parent_values(self) -> Self:
+        if self.parent_values and self.parent is None:
+            raise ValueError("parent_values: needs a parent")
+        for text in self.parent_values:
+            if self.read(text) is None:
+                raise ValueError(f"parent_values: {text!r} is not {self.type.expected}, which this field takes")
+        return self
+
+    @cached_property
+    def known(self) -> Mapping[str, Value]:
+        """Values by their spellings, as they stand in the file and folded; empty where any value may come."""
+        spelled: dict[str, Value] = dict(self.spellings)
+        for value in (*self.spellings.values(), *self.parent_values, *self.values):
+            read = self.type.read(value)
+            if read is not None:
+                spelled.setdefault(show(value), read)
+        return {**{fold(text): value for text, value in reversed(spelled.items())}, **spelled}
+
+    def read(self, value: object) -> Value | None:
+        """A harness's value as one of this field, known values however they are spelled; None if it cannot be one."""
+        text = show(value)
+        if text in self.known:
+            return self.known[text]
+        folded, read = self.known.get(fold(text)), self.type.read(value)
+        # "-3" folds to 3: of a category what is known comes first, of all else what it says.
+        first, second = (folded, read) if self.type is FieldType.CATEGORY else (read, folded)
+        return second if first is None else first
+
+    @cached_property
+    def parent_of(self) -> Mapping[Value, Value]:
+        """The parent's value by this field's own."""
+        read = ((self.read(text), parent) for text, parent in self.parent_values.items())
+        return {value: parent for value, parent in read if value is not None}
+
+    @cached_property
+    def all_places(self) -> tuple[str, ...]:
+        """The places to look at, in order."""
+        return self.places or (f"doc.{self.name}", f"metadata.{self.name}", self.name)
 
 
 class BenchmarkSpec(BaseModel):
@@ -150,7 +240,7 @@ class BenchmarkSpec(BaseModel):
     question_count: int | None = Field(default=None, gt=0)
     """Number of questions, where it is fixed; coverage of a run is measured against it."""
     harness_names: tuple[str, ...] = _LIST
-    """What harnesses call this benchmark."""
+    """What harnesses call this benchmark, beside its name; `mmlu_{subject}` stands for the name with each subject."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -163,6 +253,14 @@ class BenchmarkSpec(BaseModel):
                 raise ValueError(f"fields.{field.name}.parent: {field.parent!r} is not another field of this benchmark")
             if self._is_its_own_ancestor(field.name):
                 raise ValueError(f"fields.{field.name}.parent: the parents lead back to {field.name!r}")
+            for value in field.parent_values.values():
+                kind = next(other.type for other in self.fields if other.name == field.parent)
+                if not kind.fits(value):
+                    raise ValueError(f"fields.{field.name}.parent_values: {value!r} is not {kind.expected}")
+        for name in self.harness_names:
+            for field_name in pattern_fields(name):
+                if field_name not in names:
+                    raise ValueError(f"harness_names: {name!r}: {field_name!r} is no field of this benchmark")
         if not self.score_min < self.score_max:
             raise ValueError("score_min must be less than score_max")
         if self.chance_level is not None and not self.score_min <= self.chance_level <= self.score_max:
@@ -182,6 +280,17 @@ class BenchmarkSpec(BaseModel):
     def by_name(self) -> Mapping[str, FieldSpec]:
         """The fields by their names."""
         return MappingProxyType({field.name: field for field in self.fields})
+
+    @cached_property
+    def claimed_names(self) -> frozenset[str]:
+        """The names that mean this benchmark as they are compared, its own among them; fields of patterns as `{}`."""
+        return frozenset(map(fold_pattern, (self.name, *self.harness_names)))
+
+    @cached_property
+    def name_patterns(self) -> Sequence[NamePattern]:
+        """Those of its harness names that hold fields."""
+        texts = {field.name: {fold(text) for text in field.known} for field in self.fields}
+        return [name_pattern(name, texts) for name in self.harness_names if "{" in name]
 
     @cached_property
     def fingerprint(self) -> str:

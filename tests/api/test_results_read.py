@@ -55,6 +55,7 @@ async def test_a_list_item(results: "ResultsUnderTest", make_result: MakeResult)
         "bytes": len(data),
         "sha256": sha256(data).hexdigest(),
         "state": "valid",
+        "standardization": None,
     }
 
 

@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, and the page that tells of them.
 
-    python -m tests.bench.run [--only first pushes stored] [--write]
+    python -m tests.bench.run [--only first pushes formats stored] [--write]
 
 With --write the tables go to docs/performance.md, each in place of the one before. The load stays on this machine and
 ends by itself. Returns 1 where a figure is missed.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import first_answers, pushes, stored_million
+from tests.bench import first_answers, formats, import_gigabyte, pushes, stored_million
 from tests.bench.figures import Figure, machine, markdown, print_figures
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -32,6 +32,8 @@ class Benchmark:
 BENCHMARKS = {
     "first": Benchmark("From push to first answer, embedded stores", first_answers.measure),
     "pushes": Benchmark("Storing results, against the bare driver", pushes.measure),
+    "formats": Benchmark("Reading harnesses' files, on one core", formats.measure),
+    "imports": Benchmark("Importing a gigabyte", import_gigabyte.measure),
     "stored": Benchmark("Reading from a million stored results", stored_million.measure),
 }
 

@@ -52,7 +52,7 @@ async def test_away_while_running(start_results: "StartResults", make_result: Ma
         for problem in others:
             assert problem["type"] == "urn:scorehouse:problem:store-unavailable"
             assert str(own_mongod.port) not in problem["detail"]
-        assert took < 3
+        assert took < 10  # of one second each, not of one after the other
 
         own_mongod.start()
         async with asyncio.timeout(15):

@@ -47,12 +47,15 @@ async def test_waiting_requests_get_connections_as_they_come_back(open_store: Op
         assert database.pool_state().in_use == 0
 
 
+FEED_STATE_COLUMNS = ["id", "position", "version", "registry_hash", "schema_version"]
+
+
 async def fill(database: Database) -> None:
     """Rows enough for `slow_query`."""
     await prepare_schema(database, NO_REGISTRY)
-    rows = [(number, 0, 0, "") for number in range(2, 3000)]
+    rows = [(number, 0, 0, "", 1) for number in range(2, 3000)]
     async with database.transaction() as session:
-        await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], rows)
+        await session.insert(FEED_STATE, FEED_STATE_COLUMNS, rows)
 
 
 async def slow_query(database: Database) -> None:
@@ -120,7 +123,7 @@ async def test_a_failed_transaction_changes_nothing(open_store: OpenStore) -> No
 
         async def fail_half_way() -> None:
             async with database.transaction() as session:
-                await session.insert(FEED_STATE, ["id", "position", "version", "registry_hash"], [(2, 7, 7, "")])
+                await session.insert(FEED_STATE, FEED_STATE_COLUMNS, [(2, 7, 7, "", 1)])
                 raise LookupError
 
         with pytest.raises(LookupError):

@@ -19,7 +19,7 @@ from shared.analysis import AnalysisRequest, OptionsRequest
 from shared.problems import TooManyGroups
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
-from tests.documents import Answer, entry_of, make_answer, prepare
+from tests.documents import Answer, entry_of, make_answer, prepare, reference_keys
 
 LOW, HIGH, COUNT = -1.0, 3.0, 42
 TYPES = {"cat": "category", "sub": "category", "lvl": "integer", "num": "number", "flag": "boolean"}
@@ -39,6 +39,8 @@ class StoredRun:
     """One pushed run, as the reference sees it."""
 
     answers: list[Answer]
+    keys: list[tuple[str, ...]]
+    """Of each answer, which question it is."""
     facts: dict[str, str | None]
     coverage: float
     order: tuple[str, int]
@@ -53,8 +55,8 @@ class Group:
 
     scores: list[float] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    asked: set[str] = field(default_factory=set)
-    attempts: dict[tuple[str | None, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    asked: set[tuple[str, ...]] = field(default_factory=set)
+    attempts: dict[tuple[str | None, tuple[str, ...]], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def measures(self, policy: str) -> dict[str, Any]:
         n, total = len(self.scores), sum(self.scores)
@@ -87,13 +89,19 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 def random_answers(chance: random.Random) -> list[Answer]:
+    """Through one harness or another: ids of its own, with or without hashes, some texts twice, some ids reused."""
     answers = []
+    name, hashed = chance.choice(["q{}", "task/{}"]), chance.choice([0.0, 0.7, 1.0])
     for number in chance.sample(range(50), chance.choice([41, 40, 39, 39, 20, 5])):
         told = {name: chance.choice([*values, None]) for name, values in VALUES.items()}
         for attempt in chance.sample(range(6), chance.randint(1, 3)):
             status = chance.choice(["scored"] * 4 + ["refused", "truncated", "error", "unscored"])
             score = chance.choice([-1, 0, 0.1, 2.5, 3]) if status == "scored" or chance.random() < 0.1 else None
-            answers.append(make_answer(f"q{number}", score, attempt=attempt, status=status, metadata=told))
+            text = f"text {number % 47}" if chance.random() < 0.97 else "another text"
+            more = {"content_hash": text} if chance.random() < hashed else {}
+            answers.append(
+                make_answer(name.format(number), score, attempt=attempt, status=status, metadata=told, **more)
+            )
     chance.shuffle(answers)
     return answers
 
@@ -114,9 +122,10 @@ async def filled(store: Database, registry: Registry) -> tuple[Reader, list[Stor
         known = registry.model(model)
         facts: dict[str, str | None] = {"model": registry.canonical_model(model), "run": run.result_name}
         facts |= {name: known.fact(name) if known else None for name in ("vendor", "family")}
-        coverage = min(1.0, len({answer["question_id"] for answer in answers}) / COUNT)
+        keys = reference_keys(answers)
+        coverage = min(1.0, len(set(keys)) / COUNT)
         if benchmark == "first":
-            runs.append(StoredRun(answers, facts, coverage, (timestamp, seq)))
+            runs.append(StoredRun(answers, keys, facts, coverage, (timestamp, seq)))
     return Reader(store, registry, 50_000), runs
 
 
@@ -149,13 +158,13 @@ def expected_rows(
     ]
     groups: dict[tuple[Any, ...], Group] = defaultdict(Group)
     for run in chosen_runs(request, runs, registry):
-        for answer in run.answers:
+        for answer, question in zip(run.answers, run.keys, strict=True):
             if any(run.value(answer, name) not in values for name, values in filters):
                 continue
             key = tuple(run.value(answer, name) for name in group_by)
             if None in key and not request["include_null"]:
                 continue
-            group, question = groups[key], answer["question_id"]
+            group = groups[key]
             group.statuses[answer["status"]] += 1
             group.asked.add(question)
             if answer["status"] == "scored":
@@ -229,9 +238,9 @@ async def test_options_and_summary_agree_with_the_reference(
     def asked(name: str, value: Any, *others: tuple[str, list[Any] | None]) -> int:
         return len(
             {
-                answer["question_id"]
+                question
                 for run in runs
-                for answer in run.answers
+                for answer, question in zip(run.answers, run.keys, strict=True)
                 if run.value(answer, name) == value
                 and all(
                     (told := run.value(answer, level)) is not None and (kept is None or told in kept)
@@ -265,7 +274,7 @@ async def test_options_and_summary_agree_with_the_reference(
             assert option.n_null == asked(option.field, None, *levels)
     [summary] = [item for item in (await summarize(reader)).benchmarks if item.benchmark == "first"]
     assert (summary.runs, summary.answers) == (len(runs), sum(len(run.answers) for run in runs))
-    assert summary.questions == len({answer["question_id"] for run in runs for answer in run.answers})
+    assert summary.questions == len({question for run in runs for question in run.keys})
     latest = {"level1": "model", "runs": "latest", "include_null": False, "error_policy": "exclude"}
     _, rows = expected_rows(latest, runs, registry)
     scored = sum(row["n"] for row in rows.values())

@@ -42,7 +42,8 @@ def runs(draw: st.DrawFn) -> tuple[list[Question], list[int], list[int]]:
 
 
 def columns_of(questions: list[Question], numbers: list[int], combinations: list[int]) -> AnswerColumns:
-    return answer_columns(questions, np.array(numbers, np.int32), np.array(combinations, np.int32))
+    names = np.arange(1, len(questions) + 1, dtype=np.int32)
+    return answer_columns(questions, np.array(numbers, np.int32), names, np.array(combinations, np.int32))
 
 
 @given(runs())

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results_service import parts
-from results_service.listing import seal
 from results_service.live_run_documents import check_complete, cursor_after, list_filter
 from results_service.parts import PartsKnown, StoredPart, attempts_in, in_pages, read_part
+from shared.cursors import seal
 from shared.problems import InvalidRequest, LiveRunIncomplete, PartConflict
 from shared.registry.load import load_registry
 from shared.results import LiveRunState

@@ -261,6 +261,46 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "value that is none": (BENCHMARK + FIELD + "values = [[]]\n", "fields[0].values[0]: must be a string, a number"),
     "value twice": (BENCHMARK + FIELD + "values = ['a', 'a']\n", "fields[0].values: 'a' stands twice"),
+    "place that is no path": (
+        BENCHMARK + FIELD + "places = ['doc..level']\n",
+        "fields[0].places[0]: 'doc..level' must be",
+    ),
+    "parent's values without a parent": (
+        BENCHMARK + FIELD + "parent_values = {a = 'b'}\n",
+        "fields[0]: parent_values: needs a parent",
+    ),
+    "parent's value of another type": (
+        BENCHMARK + FIELD + "parent = 'area'\nparent_values = {a = 1}\n" + FIELD.replace('"topic"', '"area"'),
+        "fields.topic.parent_values: 1 is not a string",
+    ),
+    "parent's value of a value that is none": (
+        BENCHMARK
+        + FIELD.replace('"category"', '"integer"')
+        + "parent = 'area'\nparent_values = {easy = 'x'}\n"
+        + FIELD.replace('"topic"', '"area"'),
+        "fields[0]: parent_values: 'easy' is not a whole number, which this field takes",
+    ),
+    "spelling of a value of another type": (
+        BENCHMARK + FIELD + "spellings = {a = 1}\n",
+        "fields[0].spellings: 1 is not a string, which the type 'category' asks for",
+    ),
+    "text for a table of values": (BENCHMARK + FIELD + "spellings = 'a'\n", "fields[0].spellings: must be a table"),
+    "harness name with an unknown field": (
+        BENCHMARK + "harness_names = ['quiz_{area}']\n" + FIELD,
+        "harness_names: 'quiz_{area}': 'area' is no field of this benchmark",
+    ),
+    "harness name that is open": (
+        BENCHMARK + "harness_names = ['quiz_{topic']\n" + FIELD,
+        "'quiz_{topic': each '{' needs",
+    ),
+    "harness name with a field twice": (
+        BENCHMARK + "harness_names = ['{topic}_{topic}_x']\n" + FIELD,
+        "'{topic}_{topic}_x' names a field twice",
+    ),
+    "harness name that fits all": (
+        BENCHMARK + "harness_names = ['_{topic}']\n" + FIELD,
+        "'_{topic}' would fit every name",
+    ),
     "unknown parent": (BENCHMARK + FIELD + "parent = 'area'\n", "fields.topic.parent: 'area' is not another field"),
     "its own parent": (BENCHMARK + FIELD + "parent = 'topic'\n", "fields.topic.parent: 'topic' is not another field"),
     "parents in a circle": (
@@ -339,6 +379,35 @@ def test_the_same_benchmark_in_two_files(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "claimed"),
+    [
+        ("sci_quiz", "Sci-Quiz", "sci_quiz"),
+        ("sci {topic}", "sci-{topic}", "sci_{}"),
+        ("sci", "two", "two"),  # the other's own name
+        ("sci", "MMLU no train", "mmlu_no_train"),
+    ],
+)
+def test_a_harness_name_of_two_benchmarks(left: str, right: str, claimed: str, tmp_path: Path) -> None:
+    one = BENCHMARK.replace("quiz", "one") + f"harness_names = [{left!r}, {right if claimed == 'two' else left!r}]\n"
+    two = BENCHMARK.replace("quiz", "two") + f"harness_names = [{right!r}]\n"
+    error = _error(_write(tmp_path, one=one.replace(", two]", ", 'two']") + FIELD, two=two + FIELD))
+    other = SHIPPED / "benchmarks" / "mmlu.toml" if claimed == "mmlu_no_train" else tmp_path / "one.toml"
+    owner = "mmlu" if claimed == "mmlu_no_train" else "one"
+    assert error == (
+        f"registry file {tmp_path / 'two.toml'}: harness_names: {claimed!r} means {owner!r} ({other}) already; "
+        "take it from one of them (a file of your own with the name of a shipped benchmark replaces it)"
+    )
+
+
+def test_a_benchmark_that_is_replaced_claims_nothing(tmp_path: Path) -> None:
+    ours = BENCHMARK.replace("quiz", "mmlu")
+    theirs = BENCHMARK + "harness_names = ['mmlu_no_train']\n"
+    assert load_registry(_write(tmp_path, mmlu=ours, quiz=theirs)).benchmarks["quiz"].harness_names == (
+        "mmlu_no_train",
+    )
+
+
 def test_an_alias_of_two_models(tmp_path: Path) -> None:
     other = MODEL.replace("our-model", "other-model")
     error = _error(_write(tmp_path, one=MODEL + "aliases = ['x']\n", two=other + "aliases = ['x']\n"))
@@ -357,7 +426,7 @@ def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
     examples = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     _write(tmp_path, **{f"example{number}": text for number, text in enumerate(examples)})
     registry, shipped = load_registry(tmp_path), load_registry()
-    assert set(registry.benchmarks) - set(shipped.benchmarks) == {"mmlu-pro", "gsm8k"}
+    assert set(registry.benchmarks) - set(shipped.benchmarks) == {"mmlu-pro", "gsm8k", "science-quiz"}
     assert set(registry.models) - set(shipped.models) == {"example-7b"}
     pro, gsm8k = registry.benchmarks["mmlu-pro"], registry.benchmarks["gsm8k"]
     assert {name: field.type.value for name, field in pro.by_name.items()} == {

@@ -117,7 +117,7 @@ def test_lock_is_hashed_and_names_no_place(lock: str) -> None:
     ("lock", "extras"),
     [
         ("requirements.lock", ("dev",)),
-        ("deploy/requirements-results.lock", ("results",)),
+        ("deploy/requirements-results.lock", ("results", "parquet")),
         ("deploy/requirements-analysis.lock", ("analysis",)),
     ],
 )

@@ -27,6 +27,7 @@ def run(number: int, model_id: str = "gpt-4", *, coverage: float = 1.0, **change
         "vendor": facts.vendor if facts else None,
         "family": facts.family if facts else None,
         "registered": facts is not None,
+        "source": "tests",
         "timestamp": f"2024-01-0{number}T00:00:00Z",
         "time_key": f"2024-01-0{number}T00:00:00",
         "seq": number,
