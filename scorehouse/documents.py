@@ -1,8 +1,8 @@
 """Finds the documents in files and folders and hands them on one at a time, as the very bytes that stand there.
 
-A `.json` file holds one document or an array of them, `.ndjson` and `.jsonl` hold one a line, `.gz` any of these.
-Of a large document only the place is kept; it is read again when it is sent. So memory stays small, however large a
-file or a document is.
+A `.json` file holds one document or an array of them, `.ndjson` and `.jsonl` hold one a line, and `.gz` or `.zst` any
+of these. Of a large document only the place is kept; it is read again when it is sent. So memory stays small, however
+large a file or a document is.
 """
 
 import gzip
@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from shared.compression import ZstdDamaged, open_zstd
+
 _BLOCK_BYTES = 1 << 16
 KEPT_BYTES = 4 << 20
 """Documents up to here are kept in memory until they are sent; of larger ones, only where they stand."""
 _LINES = (".ndjson", ".jsonl")
-EXPECTED = "a .json, .ndjson or .jsonl file, or one of these with .gz"
+EXPECTED = "a .json, .ndjson or .jsonl file, or one of these with .gz or .zst"
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A large document: where its bytes stand, unpacked if the file is a `.gz`."""
+    """A large document: where its bytes stand, unpacked if the file is a `.gz` or `.zst`."""
 
     file: Path
     start: int
@@ -32,9 +34,9 @@ class FilePart:
     """None: all to the end of the file."""
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, block by block; OSError, EOFError or zlib.error where the file cannot be read any more."""
+        """Its bytes, block by block; one of UNREADABLE where the file cannot be read any more."""
         left = self.length
-        with self.file.open("rb") as packed, _unpacked(packed, self.file) as plain:
+        with self.file.open("rb") as packed, unpacked(packed, self.file) as plain:
             plain.seek(self.start)
             while left != 0 and (block := plain.read(_BLOCK_BYTES if left is None else min(left, _BLOCK_BYTES))):
                 left = None if left is None else left - len(block)
@@ -137,7 +139,7 @@ def has_known_ending(file: Path) -> bool:
 
 
 def _kind(file: Path) -> str | None:
-    name = file.name.lower().removesuffix(".gz")
+    name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
     return next((ending for ending in (".json", *_LINES) if name.endswith(ending)), None)
 
 
@@ -145,7 +147,7 @@ def read_documents(file: Path) -> Iterator[Document | Unreadable]:
     """The documents of one file in their order; an Unreadable ends it early."""
     place = str(file)
     try:
-        with file.open("rb") as packed, _unpacked(packed, file) as plain:
+        with file.open("rb") as packed, unpacked(packed, file) as plain:
             read_before = 0
             for place, found in (_lines if _kind(file) in _LINES else _whole_or_array)(plain, str(file)):
                 read_now = packed.tell()
@@ -157,8 +159,8 @@ def read_documents(file: Path) -> Iterator[Document | Unreadable]:
         yield Unreadable(str(file), f"{reason} (after {place})" if place != str(file) else reason)
 
 
-UNREADABLE = (OSError, EOFError, zlib.error)
-"""What reading a file may raise: also a `.gz` that is cut off or damaged."""
+UNREADABLE = (OSError, EOFError, zlib.error, ZstdDamaged)
+"""What reading a file may raise: also a `.gz` or `.zst` that is cut off or damaged."""
 
 
 def why_unreadable(error: BaseException) -> str:
@@ -166,10 +168,15 @@ def why_unreadable(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _unpacked(packed: BinaryIO, file: Path) -> BinaryIO:
-    if not file.name.lower().endswith(".gz"):
-        return packed
-    return cast("BinaryIO", gzip.GzipFile(fileobj=packed))  # typeshed knows it as a raw stream only
+def unpacked(packed: BinaryIO, file: Path) -> BinaryIO:
+    """What an open file holds, by the end of its name; itself where it is not packed."""
+    match file.suffix.lower():
+        case ".gz":
+            return cast("BinaryIO", gzip.GzipFile(fileobj=packed))  # typeshed knows it as a raw stream only
+        case ".zst":
+            return open_zstd(packed)
+        case _:
+            return packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,5 +142,4 @@ def _print(report: ExportReport, options: ExportOptions) -> None:
 
 def _way_back(options: ExportOptions) -> str:
     raw = " --raw" if options.kind is ResultKind.RAW else ""
-    unpacked = ", once unpacked (zstd -d)," if options.out.name.endswith(".zst") else ""
-    return f"'scorehouse push{raw}' takes it back{unpacked} and changes nothing by that"
+    return f"'scorehouse push{raw}' takes it back and changes nothing by that"

@@ -1,17 +1,15 @@
 """Finds what harnesses wrote among files and folders, by content, and what else lies there."""
 
-import gzip
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from scorehouse.documents import Unreadable, has_known_ending
+from scorehouse.documents import UNREADABLE, Unreadable, has_known_ending, unpacked
 from shared.formats.archives import is_archive
 from shared.formats.known import find_all
 from shared.formats.tree import File, Tree
@@ -93,23 +91,20 @@ def is_document(file: File) -> bool:
     if not has_known_ending(file.location):
         return False
     try:
-        with file.open() as stream:
-            seen = _ends_unpacked(stream) if stream.read(2) == b"\x1f\x8b" else _ends(stream, file.size)
-    except (OSError, EOFError, zlib.error):
+        with file.open() as packed, unpacked(packed, file.location) as stream:
+            seen = _ends(stream, file.size) if stream is packed else _ends_unpacked(stream)
+    except UNREADABLE:
         return True
     return b'"benchmark_name"' in seen and b'"run_id"' in seen
 
 
 def _ends(stream: BinaryIO, size: int) -> bytes:
-    stream.seek(0)
     beginning = stream.read(_LOOKED_AT_BYTES)
     stream.seek(max(0, size - _LOOKED_AT_BYTES))
     return beginning + stream.read()
 
 
-def _ends_unpacked(packed: BinaryIO) -> bytes:
-    packed.seek(0)
-    stream = cast("BinaryIO", gzip.GzipFile(fileobj=packed))
+def _ends_unpacked(stream: BinaryIO) -> bytes:
     beginning = before = end = stream.read(_LOOKED_AT_BYTES)
     while block := stream.read(_LOOKED_AT_BYTES):
         before, end = end, block

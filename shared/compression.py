@@ -7,7 +7,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -25,6 +25,14 @@ _REUSED_BYTES = 128 * 1024
 
 class CompressionError(ValueError):
     """What should be compressed data is not, is damaged, or holds more than it may."""
+
+
+def open_zstd(packed: BinaryIO) -> BinaryIO:
+    """What a file of zstd frames holds, as a file to be read; ZstdDamaged or EOFError where it breaks off."""
+    return cast("BinaryIO", zstd.ZstdFile(packed))
+
+
+ZstdDamaged = zstd.ZstdError
 
 
 class _Compressors(threading.local):

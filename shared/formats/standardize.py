@@ -7,84 +7,36 @@ Identity: the run id is the harness's own, or made of the files' content; times 
 same files are the same results, whenever and from wherever they are imported.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 
-from shared.first_seen import FirstSeen
 from shared.formats.comparison import Tallies, compare
-from shared.formats.content import content_hash
-from shared.formats.harness import (
-    ExportedRun,
-    Finding,
-    HarnessRun,
-    Ledger,
-    NotReadable,
-    ReadOptions,
-    Sample,
-    Task,
-)
-from shared.formats.json_reading import Unreadable
-from shared.formats.mapping import MetadataMapper, TaskMapping, map_task
+from shared.formats.harness import ExportedRun, Finding, HarnessRun, Ledger, NotReadable, ReadOptions
+from shared.formats.mapping import map_task
+from shared.formats.rows import Part, Row, Rows, is_deep
+from shared.formats.stated import stated_data
 from shared.imports import ComparedAggregate
 from shared.names import check_text_id
 from shared.problems import validation_faults
 from shared.registry.specs import BenchmarkSpec, Registry
-from shared.submission import Envelope, Provenance, Status, learn
-from shared.submission_stream import QUESTIONS_MAX
+from shared.submission import Envelope, Provenance
 
 UNTOLD_TIME = "1970-01-01T00:00:00Z"
 """The time of a run whose files state none; always the same, or a second import would be another result."""
 SEVERAL = "several"
 """What stands for the benchmark or model of a raw input that holds several."""
-TEXT_MAX = 1000
-"""Characters of an answer or target that are kept; the raw input has all of them."""
 _PIECE_BYTES = 64 * 1024
-_ATTEMPT_MAX = 32_767
-_COUNT_MAX = 2**53
-_AMOUNT_MAX = 1e15
 _DIGEST_LETTERS = 16
-_SHAPES_MAX = 1000
-_LEVELS_MAX = 50
-"""Lists and objects within one another, in what is kept as such; deeper ones become text, for a result has a depth."""
 RESULTS_MAX = 5000
 """Results of one finding: each is stored by itself, and named in the report."""
-
-
-class _Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A question as it is pushed: `shared.submission.Question`, without what is not told."""
-
-    question_id: str
-    attempt: int = 0
-    status: Status = Status.SCORED
-    score: float | None = None
-    answer: Any = None
-    target: Any = None
-    content_hash: str | None = None
-    latency_ms: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-    metadata: dict[str, Any] = {}
-
-
-learn(_Row)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A task of a run, and what the registry takes it for."""
-
-    run: HarnessRun
-    task: Task
-    mapping: TaskMapping
 
 
 @dataclass(slots=True)
@@ -95,8 +47,10 @@ class StandardResult:
     parts: Sequence[Part]
     """None of them in what Scorehouse itself wrote out."""
     registered: bool
-    _pieces: "Callable[[StandardResult], Iterator[bytes]]"
-    _rows: "Callable[[StandardResult], Iterator[_Row]] | None" = None
+    _rows: Callable[[], Iterator[Row]] | None
+    """None of a result without samples."""
+    _otherwise: Callable[[], Iterator[bytes]] | None = None
+    """Its data, then."""
     taken: int = 0
 
     @property
@@ -110,13 +64,27 @@ class StandardResult:
         return [part.task.names[0] for part in self.parts]
 
     def data(self) -> Iterator[bytes]:
-        """The JSON text of its data, piece by piece; to be read once."""
-        return self._pieces(self)
+        """The JSON text of its data, piece by piece."""
+        if self._rows is None:
+            yield from self._otherwise() if self._otherwise else [stated_data([part.task for part in self.parts])]
+            return
+        self.taken = 0
+        encode = msgspec.json.Encoder().encode_into
+        held = bytearray(b'{"questions":[')
+        for row in self._rows():
+            if self.taken:
+                held += b","
+            encode(row, held, -1)
+            self.taken += 1
+            if len(held) >= _PIECE_BYTES:
+                yield bytes(held)
+                held.clear()
+        yield bytes(held) + b"]}"
 
     def questions(self) -> Iterator[bytes]:
         """The JSON text of each question, as `data` has them; read instead of it. None where only scores are stated."""
         self.taken = 0
-        for row in self._rows(self) if self._rows else ():
+        for row in self._rows() if self._rows else ():
             self.taken += 1
             yield msgspec.json.encode(row)
 
@@ -164,7 +132,7 @@ class Standardized:
             for warning in run.warnings:
                 self.ledger.warn(warning)
         exported = [
-            StandardResult(run.envelope, (), run.envelope.benchmark_name in registry.benchmarks, _pieces=_copied(run))
+            StandardResult(run.envelope, (), run.envelope.benchmark_name in registry.benchmarks, None, run.data)
             for run in runs
             if isinstance(run, ExportedRun)
         ]
@@ -191,13 +159,14 @@ class Standardized:
             )
         run_id = self._run_id(number, run)
         for benchmark, those in parts.items():
-            pieces: Callable[[StandardResult], Iterator[bytes]] = _stated_data
-            rows = None
-            if any(part.task.samples is not None for part in those):
-                rows = self._rows(tallies, self._registry.benchmarks.get(benchmark))
-                pieces = _questions_data(rows)
+            spec = self._registry.benchmarks.get(benchmark)
+            read = partial(self._read, those, spec, tallies)
+            has_samples = any(part.task.samples is not None for part in those)
             envelope = self._envelope(run, run_id, benchmark, those)
-            yield StandardResult(envelope, those, benchmark in self._registry.benchmarks, _pieces=pieces, _rows=rows)
+            yield StandardResult(envelope, those, spec is not None, read if has_samples else None)
+
+    def _read(self, parts: Sequence[Part], spec: BenchmarkSpec | None, tallies: Tallies) -> Iterator[Row]:
+        return Rows(parts, spec, self.ledger, tallies).read()
 
     def _envelope(self, run: HarnessRun, run_id: str, benchmark: str, parts: Sequence[Part]) -> Envelope:
         versions = sorted({part.task.version for part in parts if part.task.version})
@@ -269,213 +238,9 @@ class Standardized:
                 result.envelope = first.model_copy(update={"run_id": f"{first.run_id}-{number}"})
             taken.add(result.envelope.result_name)
 
-    def _rows(self, tallies: Tallies, spec: BenchmarkSpec | None) -> "Callable[[StandardResult], Iterator[_Row]]":
-        return lambda result: _Rows(result, spec, self.ledger, tallies).read()
-
     def compare(self) -> list[ComparedAggregate]:
         """What the harness states beside what its rows come to, once all bodies were read."""
         return [found for run in self._runs for found in compare(run, self._tallies[id(run)])]
-
-
-class _Rows:
-    """The questions of one result, out of the samples of its tasks."""
-
-    def __init__(self, result: StandardResult, spec: BenchmarkSpec | None, ledger: Ledger, tallies: Tallies) -> None:
-        self._parts = result.parts
-        self._spec = spec
-        self._ledger = ledger
-        self._tallies = tallies
-        self._seen = FirstSeen()
-        self._mapper = MetadataMapper(spec)
-        self._shapes: Counter[tuple[tuple[str, tuple[str, ...]], ...]] = Counter()
-        """The keys of samples' origins, and of the objects in them, with the samples that have them."""
-
-    def read(self) -> Iterator[_Row]:
-        number = 0
-        for part in self._parts:
-            if part.task.samples is None:
-                self._ledger.warn(f"{part.task.names[0]} has no samples, so its figures are only in the raw input")
-                continue
-            prefix = self._prefix(part)
-            tally = self._tallies.of(part.task)
-            try:
-                for sample in part.task.samples(self._ledger):
-                    if number >= QUESTIONS_MAX:
-                        self._ledger.refuse(
-                            place_of(part, sample),
-                            f"cannot be taken from here on: a result has at most {QUESTIONS_MAX:,} answers",
-                        )
-                        tally.cut_short = True
-                        break
-                    tally.add(sample)
-                    row = self._row(sample, part, prefix, number)
-                    number += 1
-                    if row is not None:
-                        yield row
-            except Unreadable as error:
-                self._ledger.refuse(error.place, f"cannot be read from here on: {error.reason}")
-                tally.cut_short = True
-        self._tell_fields()
-
-    def _prefix(self, part: Part) -> str:
-        """What keeps questions of different tasks apart."""
-        if part.mapping.metadata:
-            return "/".join(str(value) for value in part.mapping.metadata.values()) + "/"
-        return f"{part.task.names[0]}/" if len(self._parts) > 1 else ""
-
-    def _row(self, sample: Sample, part: Part, prefix: str, number: int) -> _Row | None:
-        place = place_of(part, sample)
-        if type(sample.attempt) is not int or not 0 <= sample.attempt <= _ATTEMPT_MAX:
-            self._ledger.refuse(place, f"its attempt is not a number from 0 to {_ATTEMPT_MAX:,}")
-            return None
-        status, score = sample.status, sample.score
-        if score is not None and not math.isfinite(score):
-            score = None
-        if status is Status.SCORED and score is None:
-            status = Status.UNSCORED
-        if score is not None and self._spec and not self._spec.score_min <= score <= self._spec.score_max:
-            scale = f"{self._spec.score_min:g}…{self._spec.score_max:g}"
-            self._ledger.refuse(place, f"its score is outside {self._spec.name}'s scale {scale}")
-            return None
-        words = sample.content_hash
-        if words is None and sample.question:
-            words = content_hash(sample.question, sample.choices)
-        question_id = self._question_id(prefix + sample.id, sample.attempt, words, number)
-        if question_id is None:
-            self._ledger.refuse(place, "the same attempt at the same question is there already")
-            return None
-        if self._spec is not None:
-            self._shapes[_shape(sample.origin)] += 1
-            if len(self._shapes) > _SHAPES_MAX:
-                self._tell_shapes()
-        try:
-            row = _Row(
-                question_id=question_id,
-                attempt=sample.attempt,
-                status=status,
-                score=score,
-                answer=self._short(sample.answer),
-                target=self._short(sample.target),
-                content_hash=words,
-                latency_ms=_amount(sample.latency_ms),
-                input_tokens=_count(sample.input_tokens),
-                output_tokens=_count(sample.output_tokens),
-                cost_usd=_amount(sample.cost_usd),
-                metadata=self._mapper.read(sample.origin, part.mapping.metadata, self._task_origin(part)),
-            )
-            check_text_id(question_id)
-            msgspec.json.encode(row)
-        except ValueError as error:  # of which an id of 400 bytes, or half of a surrogate pair, is one
-            self._ledger.refuse(place, f"it cannot be stored: {error}")
-            return None
-        return row
-
-    def _task_origin(self, part: Part) -> Mapping[str, Any]:
-        """What the task says of all its samples: worth nothing where nobody asked for it and there is only one."""
-        return part.task.origin if self._spec or len(self._parts) > 1 else {}
-
-    def _question_id(self, id_: str, attempt: int, words: str | None, number: int) -> str | None:
-        """The id, or one with a part of the content hash where another text has it; None for a repetition."""
-        first = self._seen.setdefault((id_, attempt), number) == number
-        same_words = self._seen.setdefault((id_, attempt, words), number) != number
-        if first:
-            return id_
-        if same_words or words is None:
-            return None
-        self._ledger.warn("several questions have one id: those after the first are told apart by their content")
-        digest = words.rpartition(":")[2]
-        # Of many thousands with one id some begin alike; and another may be called just so.
-        longer = (f"{id_}~{digest[:letters]}" for letters in (8, 16, 64))
-        return next((name for name in longer if self._seen.setdefault((name, attempt), number) == number), None)
-
-    def _short(self, value: Any) -> Any:  # noqa: ANN401
-        if value is None or isinstance(value, float | int):
-            return value
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        if len(text) <= TEXT_MAX:
-            return text if _is_deep(value) else value
-        self._ledger.warn(f"answers and targets over {TEXT_MAX:,} characters are cut; the raw input has them whole")
-        return text[:TEXT_MAX] + "…"
-
-    def _tell_fields(self) -> None:
-        """Count what could have been metadata and is none of the benchmark's."""
-        self._tell_shapes()
-        for text, rows in self._mapper.unmapped.items():
-            self._ledger.left[f"{text} (not a value of that field)"] += rows
-
-    def _tell_shapes(self) -> None:
-        for shape, rows in self._shapes.items():
-            paths = {f"{key}.{inner}" if inner else key for key, inners in shape for inner in inners}
-            self._ledger.leave(Counter(dict.fromkeys(paths - self._mapper.used, rows)))
-        self._shapes.clear()
-
-
-def place_of(part: Part, sample: Sample) -> str:
-    """What a sample is called where it is refused."""
-    return f"{part.task.names[0]}, sample {sample.id}"
-
-
-def _shape(origin: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple([(key, tuple(value) if type(value) is dict else ("",)) for key, value in origin.items()])
-
-
-def _questions_data(
-    rows: "Callable[[StandardResult], Iterator[_Row]]",
-) -> "Callable[[StandardResult], Iterator[bytes]]":
-    def pieces(result: StandardResult) -> Iterator[bytes]:
-        result.taken = 0
-        encode = msgspec.json.Encoder().encode_into
-        held = bytearray(b'{"questions":[')
-        for row in rows(result):
-            if result.taken:
-                held += b","
-            encode(row, held, -1)
-            result.taken += 1
-            if len(held) >= _PIECE_BYTES:
-                yield bytes(held)
-                held.clear()
-        yield bytes(held) + b"]}"
-
-    return pieces
-
-
-def _stated_data(result: StandardResult) -> Iterator[bytes]:
-    """Data of a result without answers: the score that the harness states, and its other figures."""
-    figures = {
-        part.task.names[0]: {
-            (stated.name or stated.metric) + ("" if stated.kind == "mean" else f" ({stated.kind})"): stated.value
-            for stated in part.task.stated
-        }
-        for part in result.parts
-    }
-    data: dict[str, Any] = {"stated": figures}
-    scores = [_stated_score(part.task) for part in result.parts]
-    told = [score for score in scores if score is not None]
-    if told and len(told) == len(scores) and len({part.task.metric for part in result.parts}) == 1:
-        counts = [_stated_count(part.task) for part in result.parts]
-        weights = [count or 0 for count in counts] if all(counts) else [1] * len(told)
-        mean = sum(score * weight for score, weight in zip(told, weights, strict=True)) / sum(weights)
-        data = {"score": mean, **data}
-        if len(told) > 1:
-            data["score_of"] = f"{len(told)} tasks, weighted " + ("by their samples" if all(counts) else "equally")
-    yield msgspec.json.encode(data)
-
-
-def _stated_score(task: Task) -> float | None:
-    """The stated mean of the metric that is the score, never another's; the first from 0 to 1 where none is named."""
-    means = [stated for stated in task.stated if stated.kind == "mean" and math.isfinite(stated.value)]
-    if task.metric is None:
-        return next((score for stated in means if 0 <= (score := stated.value / stated.scale) <= 1), None)
-    of_metric = (stated for stated in means if task.metric in (stated.metric, stated.metric.partition(",")[0]))
-    return next((stated.value / stated.scale for stated in of_metric), None)
-
-
-def _stated_count(task: Task) -> int | None:
-    return task.expected or next((stated.count for stated in task.stated if stated.count), None)
-
-
-def _copied(run: ExportedRun) -> "Callable[[StandardResult], Iterator[bytes]]":
-    return lambda _: run.data()
 
 
 def _linked(envelope: Envelope, raw_name: str) -> Envelope:
@@ -493,24 +258,9 @@ def _text_id(text: str | None) -> str | None:
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that can be kept: numbers that are none become null."""
-    shallow = {key: msgspec.json.encode(value).decode() if _is_deep(value) else value for key, value in config.items()}
+    shallow = {key: msgspec.json.encode(value).decode() if is_deep(value) else value for key, value in config.items()}
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(shallow, order="sorted"))
     return plain
-
-
-def _is_deep(value: object, levels: int = _LEVELS_MAX) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deep(item, levels - 1) for item in inner)
-
-
-def _amount(value: float | None) -> float | None:
-    return value if value is not None and 0 <= value <= _AMOUNT_MAX else None
-
-
-def _count(value: int | None) -> int | None:
-    return int(value) if value is not None and 0 <= value <= _COUNT_MAX else None
 
 
 def digest_of(files: Iterable[str]) -> str:

@@ -108,9 +108,10 @@ async def test_raw_inputs_are_pushed_back_unchanged(url: str, tmp_path: Path) ->
     assert "0 stored, 1 unchanged" in pushed.stdout
 
 
-async def test_what_the_command_says_of_zst(url: str, tmp_path: Path) -> None:
-    done = await run("export", "--format", "ndjson", "--out", tmp_path / "all.ndjson.zst", "--url", url)
-    assert "once unpacked (zstd -d)" in done.stdout
+async def test_an_export_that_is_packed_with_zstd_may_be_pushed(url: str, tmp_path: Path) -> None:
+    await run("export", "--format", "ndjson", "--out", tmp_path / "all.ndjson.zst", "--url", url)
+    done = await run("push", tmp_path / "all.ndjson.zst", "--url", url)
+    assert "\n0 stored, 3 unchanged, 0 refused" in done.stdout
 
 
 async def test_an_interrupted_export_leaves_what_is_whole(

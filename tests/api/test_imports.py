@@ -249,7 +249,7 @@ async def test_a_conflict_is_told_with_its_run(results: "ResultsUnderTest", monk
     run = (await send(results.client, FILES)).json()["findings"][0]["runs"][0]
     # The same run id with other scores: as when a reader has learned to read more of the same file.
     stored = (await results.client.get(f"/standardized_output/{run['result_name']}")).json()
-    monkeypatch.setattr("shared.formats.standardize.TEXT_MAX", 0)
+    monkeypatch.setattr("shared.formats.rows.TEXT_MAX", 0)
     report = (await send(results.client, FILES)).json()
     [now] = report["findings"][0]["runs"]
     assert (now["status"], now["problem"]["status"], report["complete"]) == ("conflict", 409, False)

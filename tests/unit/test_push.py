@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from scorehouse.cli import app
 from scorehouse.documents import Document, FilePart, Unreadable, find_files, read_documents, split_array
 from scorehouse.push import PushReport, documents_under
+from shared.compression import compress
 from shared.problems import Fault, InvalidRequest, Problem, ResultConflict, StoreUnavailable
 from shared.results import StoredAnswer
 from tests.results_double import ResultsDouble, problem_answer, stored, stored_answer
@@ -41,19 +42,24 @@ def read(file: Path) -> list[tuple[str, bytes]]:
 
 def write(file: Path, content: bytes) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    match file.suffix:
+        case ".gz":
+            content = gzip.compress(content)
+        case ".zst":
+            content = compress(content)
+    file.write_bytes(content)
     return file
 
 
 ODD = b'{"a" : 1.0,  "big": 12345678901234567890123, "k\\u0065y": "\\"]},{[\\\\"}'
 
 
-@pytest.mark.parametrize("ending", [".json", ".json.gz", ".JSON"])
+@pytest.mark.parametrize("ending", [".json", ".json.gz", ".json.zst", ".JSON"])
 def test_a_json_file_is_one_document_byte_for_byte(tmp_path: Path, ending: str) -> None:
     assert read(write(tmp_path / f"a{ending}", b" \n" + ODD + b"\n")) == [(":1", ODD)]
 
 
-@pytest.mark.parametrize("ending", [".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz"])
+@pytest.mark.parametrize("ending", [".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst"])
 def test_lines_are_documents_byte_for_byte_and_blank_ones_are_passed_by(tmp_path: Path, ending: str) -> None:
     file = write(tmp_path / f"a{ending}", ODD + b"\r\n\n  \n{}\n" + b'{"no": "newline"}')
     assert read(file) == [(":1", ODD), (":4", b"{}"), (":5", b'{"no": "newline"}')]
@@ -108,7 +114,7 @@ def test_an_array_splits_the_same_wherever_its_blocks_end(values: list[object], 
         assert text.split(b"\n")[line - 1].strip().startswith(body.split(b"\n")[0][:5].strip()) or indent is None
 
 
-@pytest.mark.parametrize("ending", ["json", "ndjson", "json.gz", "ndjson.gz"])
+@pytest.mark.parametrize("ending", ["json", "ndjson", "json.gz", "ndjson.gz", "ndjson.zst"])
 @pytest.mark.parametrize("shape", ["array", "whole"])
 def test_large_documents_are_left_where_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, shape: str
@@ -182,6 +188,8 @@ def test_a_file_named_twice_is_pushed_once(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("cut.ndjson.gz", gzip.compress(b'{"a": 1}\n' * 10, mtime=0)[:-12], "end-of-stream"),
+        ("cut.ndjson.zst", compress(b'{"a": 1}\n' * 10)[:-6], "end-of-stream"),
+        ("plain.ndjson.zst", b'{"a": 1}\n', "Zstandard"),
         ("plain.ndjson.gz", b'{"a": 1}\n', "Not a gzipped file"),
         ("damaged.json.gz", gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 20, "invalid"),
     ],

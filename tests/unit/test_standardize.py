@@ -26,7 +26,8 @@ from shared.formats.harness import (
     shown,
 )
 from shared.formats.json_reading import Unreadable
-from shared.formats.standardize import TEXT_MAX, UNTOLD_TIME, Standardized
+from shared.formats.rows import TEXT_MAX
+from shared.formats.standardize import UNTOLD_TIME, Standardized
 from shared.formats.tree import File
 from shared.registry.load import load_registry
 from shared.submission import Status, read_submission
@@ -212,7 +213,7 @@ def test_settings_that_are_nested_deeper_than_a_result_may_be_are_kept_as_text()
 
 
 def test_no_more_answers_are_read_than_a_result_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.formats.standardize.QUESTIONS_MAX", 3)
+    monkeypatch.setattr("shared.formats.rows.QUESTIONS_MAX", 3)
     read: list[str] = []
 
     def endless(_: Ledger) -> Iterator[Sample]:
