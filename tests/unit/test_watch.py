@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from scorehouse.harness_outputs import Found
+from scorehouse.retries import Retries
 from scorehouse.watch import RETRY_S, Watched, memory_of
+from scorehouse.watch_command import WatchOptions, run_watch
 from shared.problems import InvalidRequest, Problem
 from tests.harness_files import lm_eval_files, write_files
 from tests.importing_service import importing
@@ -111,6 +113,21 @@ def test_a_run_that_is_not_whole_is_waited_for_longer(
     assert places(watched, 10) == places(watched, 20) == places(watched, ABANDONED_S - 1) == []
     assert len(asked) == 1  # which may read a large file: once, as long as it is the same
     assert places(watched, ABANDONED_S) == ["out/a/results"]
+
+
+def test_a_file_that_comes_just_before_a_run_is_given_up_belongs_to_it(
+    folder: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorehouse.watch._is_whole", lambda _: False)
+    samples = next(output(folder / "a").glob("samples*"))
+    content = samples.read_bytes()
+    samples.unlink()
+    watched.finished(0)
+    assert places(watched, SETTLE_S) == []
+    samples.write_bytes(content)
+    assert places(watched, ABANDONED_S - 1) == places(watched, ABANDONED_S) == []
+    [one] = watched.finished(2 * ABANDONED_S - 1)
+    assert len(one.files) == 2
 
 
 def test_documents_are_watched_and_other_files_are_not(folder: Path, watched: Watched) -> None:
@@ -313,7 +330,7 @@ def test_once_pushes_what_is_there_and_its_exit_code_says_whether_all_is_stored(
         assert (code, out.count("; 2 rows")) == (0, 0)
 
 
-def test_once_does_not_wait_for_ever_and_what_concerns_all_ends_it(folder: Path, tmp_path: Path) -> None:
+def test_what_concerns_every_output_ends_it(folder: Path, tmp_path: Path) -> None:
     output(folder / "a")
     denied = Problem("no such key")
     denied.__class__ = type("Denied", (Problem,), {"status": 401, "title": "Not allowed"})
@@ -322,6 +339,21 @@ def test_once_does_not_wait_for_ever_and_what_concerns_all_ends_it(folder: Path,
     assert code == 1
     assert "Not allowed: no such key; set SCOREHOUSE_API_KEY" in err
     assert "Traceback" not in err
+
+
+def test_once_does_not_wait_for_ever_for_a_service_that_is_away(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output(folder / "a")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def patience(patience_s: float = 0.1) -> Retries:
+        assert patience_s == 0.1
+        return Retries(patience_s)
+
+    monkeypatch.setattr("scorehouse.watch_command.Retries", patience)
+    assert run_watch(folder, WatchOptions("http://127.0.0.1:9", 1, 1, 1, once=True)) == 1
+    assert "cannot reach the results service" in capsys.readouterr().err
 
 
 def test_a_memory_that_cannot_be_kept_is_told_and_no_end(folder: Path, tmp_path: Path) -> None:
