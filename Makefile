@@ -35,7 +35,8 @@ check: setup ## format, lint and types, as CI asks for them
 
 harnesses: setup ## tests live pushes of Inspect and lm-evaluation-harness, installed into a venv of their own
 	@$(PYTHON) -m venv $(VENV)-harnesses
-	@$(VENV)-harnesses/bin/python -m pip install -qq --editable '.[inspect,parquet]' lm-eval
+	@$(VENV)-harnesses/bin/python -m pip install -qq --require-hashes -r tests/requirements-harnesses.lock
+	@$(VENV)-harnesses/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	SCOREHOUSE_HARNESS_PYTHON=$(CURDIR)/$(VENV)-harnesses/bin/python $(BIN)/pytest tests/api/test_live_harnesses.py $(ARGS)
 
 format: setup ## puts the code into shape
@@ -61,6 +62,7 @@ lock: ## resolves the lock files again (needs uv)
 	$(compile) pyproject.toml --extra dev $(ARGS) --output-file requirements.lock
 	$(compile) pyproject.toml --extra results --extra parquet --no-annotate --constraint requirements.lock --output-file deploy/requirements-results.lock
 	$(compile) pyproject.toml --extra analysis --no-annotate --constraint requirements.lock --output-file deploy/requirements-analysis.lock
+	printf '%s\n' lm-eval hatchling editables | $(compile) pyproject.toml - --extra inspect --extra parquet --no-annotate --constraint requirements.lock --output-file tests/requirements-harnesses.lock
 	echo hatchling | $(compile) - --no-annotate --constraint requirements.lock --output-file deploy/requirements-build.lock
 
 clean: ## removes .venv and caches, never data

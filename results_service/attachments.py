@@ -70,25 +70,28 @@ class Attachments:
         async with self._mongo.answering():
             await self._mongo.collection(COLLECTION).create_indexes([by_path])
 
-    async def store_file(self, location: Path, sha256: str, size: int) -> None:
-        """Store the bytes of a file, so that it can be attached; what is stored of them already is not written again.
+    async def store_files(self, files: Sequence[tuple[Path, AttachedFile]]) -> None:
+        """Store the bytes of files, so that they can be attached; what is stored already is not written again.
 
-        A majority has all of them on return. Memory: two chunks. OSError if the file cannot be read; Problem, and
-        nothing is written, if its bytes are others than `sha256` and `size` say.
+        A majority has all of them on return. Memory: two chunks. OSError if a file cannot be read; Problem, and
+        nothing of it is written, if its bytes are others than its digest and size say.
         """
-        missing = await missing_chunks(self._mongo, [file := AttachedFile(location.name, sha256, size)])
-        if not missing:
-            return
+        missing = await missing_chunks(self._mongo, [file for _, file in files])
+        for location, file in files:
+            numbers = [number for number, id_ in enumerate(file.chunk_ids) if id_ in missing]
+            if numbers:
+                await self._write_missing(location, file, numbers)
+
+    async def _write_missing(self, location: Path, file: AttachedFile, numbers: Sequence[int]) -> None:
         # Before anything is written: a chunk under the digest of another file would be that file's for ever.
-        if await asyncio.to_thread(_digest, location) != (sha256, size):
+        if await asyncio.to_thread(_digest, location) != (file.sha256, file.bytes):
             raise Problem(f"the file {location.name} was changed while it was being stored")
-        numbers = [number for number, id_ in enumerate(file.chunk_ids) if id_ in missing]
-        coming = asyncio.ensure_future(asyncio.to_thread(_read_chunk, location, sha256, numbers[0]))
+        coming = asyncio.ensure_future(asyncio.to_thread(_read_chunk, location, file.sha256, numbers[0]))
         try:
             for following in [*numbers[1:], None]:
                 chunk = await coming
                 if following is not None:
-                    coming = asyncio.ensure_future(asyncio.to_thread(_read_chunk, location, sha256, following))
+                    coming = asyncio.ensure_future(asyncio.to_thread(_read_chunk, location, file.sha256, following))
                 await write_chunks(self._mongo, [chunk])
         finally:
             coming.cancel()
@@ -158,11 +161,6 @@ class Attachments:
     def contents(self, file: AttachedFile, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of a file from `start` up to `stop`, 4 MiB at a time at most, one such piece being read ahead."""
         return read_span(self._mongo, file, start, file.bytes if stop is None else stop)
-
-    async def read(self, raw_stored_id: str, path: str) -> tuple[AttachedFile, AsyncIterator[bytes]]:
-        """A file and its bytes, as `find` and `contents` give them."""
-        file = await self.find(raw_stored_id, path)
-        return file, self.contents(file)
 
     async def list(self, raw_stored_id: str) -> Sequence[AttachedFile]:
         """The files of a raw input, by their paths; none if it has none or is none."""

@@ -146,7 +146,7 @@ class Importer:
                     format=finding.format, place=finding.place, files=len(finding.files), problem=_told(str(error))
                 )
             if not options.dry_run:
-                await self._keep_links(plan)
+                await self._keep_links(plan.results)
             place = finding.place
             received = [await self._receive(result, place, dry_run=options.dry_run) for result in plan.results]
             if not options.dry_run and any(one.new is not None for one in received):
@@ -171,16 +171,16 @@ class Importer:
             usual=() if usual == options.read else read(finding, usual),
         )
 
-    async def _keep_links(self, plan: Standardized) -> None:
+    async def _keep_links(self, results: Sequence[StandardResult]) -> None:
         """Let results that are stored already keep the raw input that they came from first, or none.
 
         The same run may lie in files of two formats, and is the same result; so may one that came live.
         """
-        ids = [stored_id(result.envelope.result_name) for result in plan.results]
+        ids = [stored_id(result.envelope.result_name) for result in results]
         async with self._mongo.answering():
             found = self._mongo.newest(ResultKind.STANDARDIZED).find({"_id": {"$in": ids}}, {"data": 0, "history": 0})
             stored = {document["_id"]: envelope_of(document) for document in await found.to_list(None)}
-        for result, id_ in zip(plan.results, ids, strict=True):
+        for result, id_ in zip(results, ids, strict=True):
             before = stored[id_].provenance if id_ in stored else None
             if before is not None and result.parts:
                 now = result.envelope.provenance or Provenance()
@@ -217,34 +217,37 @@ class Importer:
                     await _give_up(one)
                     one.status, one.problem = StoreStatus.CONFLICT, problem
                 return
-        for one in received:
-            if one.new is None:
-                continue
-            try:
-                one.status = await self._put(plan, one.result, one.new)
-            except (ResultConflict, ResultNameTaken) as problem:
-                one.status, one.problem = StoreStatus.CONFLICT, problem
+        # All at once, so that they are committed in groups; whatever fails, what was begun is ended.
+        ends = await asyncio.gather(*map(self._store_result, received), return_exceptions=True)
+        for failure in filter(None, ends):
+            raise failure
 
-    async def _put(self, plan: Standardized, result: StandardResult, new: NewResult) -> StoreStatus:
+    async def _store_result(self, one: _Received) -> None:
+        if one.new is None:
+            return
+        try:
+            one.status = await self._put(one.result, one.new)
+        except (ResultConflict, ResultNameTaken) as problem:
+            one.status, one.problem = StoreStatus.CONFLICT, problem
+
+    async def _put(self, result: StandardResult, new: NewResult) -> StoreStatus:
         try:
             return await self._store.put(new)
         except ResultConflict:
-            await self._keep_links(plan)  # the same run from other files may have come at the same time
+            await self._keep_links([result])  # the same run from other files may have come at the same time
             if result.envelope == new.envelope:
                 raise
             return await self._store.put(replace(new, envelope=result.envelope))
 
     async def _store_raw(self, envelope: Envelope, finding: Finding, digests: Mapping[str, str]) -> None:
         """Keep the files. Their raw input has the name of their content, so one that is there is the same."""
-        for file in finding.files:
-            await self._attachments.store_file(file.location, digests[file.path], file.size)
-        kept = _KeptFiles(
-            format=finding.format,
-            files=[
-                AttachedFile(path, digests[file.path], file.size)
-                for path, file in zip(_paths_beside(finding), finding.files, strict=True)
-            ],
-        )
+        files = [
+            AttachedFile(path, digests[file.path], file.size)
+            for path, file in zip(_paths_beside(finding), finding.files, strict=True)
+        ]
+        locations = [file.location for file in finding.files]
+        await self._attachments.store_files(list(zip(locations, files, strict=True)))
+        kept = _KeptFiles(format=finding.format, files=files)
         body = envelope.model_dump_json(exclude_none=True).encode().removesuffix(b"}")
         body += b',"data":%b}' % msgspec.json.encode(kept)
         raw = await receive_result(_whole(body), ResultKind.RAW, self._registry, self._mongo)

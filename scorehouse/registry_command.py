@@ -8,14 +8,13 @@ import msgspec
 import typer
 
 from scorehouse.documents import Document, Unreadable, read_documents
-from scorehouse.harness_outputs import is_document
+from scorehouse.harness_outputs import Found, find_outputs, is_document
 from scorehouse.registry_draft import Survey, draft
 from scorehouse.terminal import EXIT_CODES, complain, count, err, out, say
-from shared.formats.harness import ExportedRun, HarnessRun, Ledger, NotReadable, ReadOptions
+from shared.formats.harness import ExportedRun, Finding, HarnessRun, Ledger, NotReadable, ReadOptions
 from shared.formats.json_reading import Unreadable as UnreadableFile
-from shared.formats.known import find_all, reader_of, unrecognised
+from shared.formats.known import reader_of
 from shared.formats.mapping import map_task, read_scalars
-from shared.formats.tree import Tree, read_tree
 from shared.names import BENCHMARK_NAME, table_suffix
 from shared.registry.load import RegistryError, load_registry
 from shared.registry.specs import Registry
@@ -76,7 +75,7 @@ def run_suggest(paths: Sequence[Path], out_dir: Path | None, registry_dir: Path 
         complain(str(error))
         return 1
     surveys = Surveys(known)
-    surveys.read(read_tree(*paths))
+    surveys.read(find_outputs(paths))
     for place in surveys.unreadable:
         complain(place)
     for name, runs in surveys.registered.items():
@@ -129,10 +128,15 @@ class Surveys:
         """What could not be read, and why."""
         self._known = known
 
-    def read(self, tree: Tree) -> None:
+    def read(self, found: Found) -> None:
         """Look at all files: what harnesses wrote, then documents."""
-        findings = find_all(tree)
-        for finding in findings:
+        self.unreadable += [f"{file.place}: {file.reason}" for file in found.unreadable]
+        for output in found.outputs:
+            if output.format is None:
+                if output.is_named:
+                    self.unreadable.append(f"{output.place} is an archive: unpack it, and name the folder")
+                continue
+            finding = Finding(output.format, output.files)
             try:
                 runs = reader_of(finding).read(finding, ReadOptions(model_id=UNKNOWN_MODEL))
                 for run in runs:
@@ -144,9 +148,7 @@ class Surveys:
                 self.unreadable.append(str(error))
             except UnreadableFile as error:
                 self.unreadable.append(f"{error.place} cannot be read on: {error.reason}")
-        for file in unrecognised(tree, findings):
-            if not is_document(file):
-                continue
+        for file in filter(is_document, found.others):
             for document in read_documents(file.location):
                 if isinstance(document, Unreadable):
                     self.unreadable.append(f"{document.place}: {document.reason}")

@@ -62,15 +62,14 @@ class Tree(Mapping[str, File]):
         return [other for other in self.within(file.folder) if other.folder == file.folder]
 
 
-def read_tree(*roots: Path, named: bool = False) -> Tree:
+def read_tree(*roots: Path) -> Tree:
     """The files under folders, and files named by themselves; links are not followed, hidden names are left out.
 
-    With `named`, and where there are several, paths begin with the folder's own name: it may say something, such as
-    when a run began.
+    Where there are several, paths begin with the folder's own name.
     """
     files: list[File] = []
     for root in roots:
-        prefix = f"{root.resolve().name}/" if named or len(roots) > 1 else ""
+        prefix = f"{root.resolve().name}/" if len(roots) > 1 else ""
         if root.is_file():
             files.append(File(root.name, root, root.stat().st_size))
             continue

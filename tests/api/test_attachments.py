@@ -53,7 +53,7 @@ async def keep(results: ResultsUnderTest, make_result: MakeResult, tmp_path: Pat
             file = folder / str(number)
             file.write_bytes(content)
             attached.append(AttachedFile(path, sha256(content).hexdigest(), len(content)))
-            await kept(results).store_file(file, attached[-1].sha256, attached[-1].bytes)
+            await kept(results).store_files([(file, attached[-1])])
         await kept(results).attach(stored_id(name), attached)
         return attached
 
@@ -265,7 +265,7 @@ async def test_a_file_that_is_not_what_its_digest_says_leaves_nothing(
     file.write_bytes(LARGE)
     for digest, size in ((sha256(b"other").hexdigest(), len(LARGE)), (sha256(LARGE).hexdigest(), len(LARGE) + 1)):
         with pytest.raises(Problem, match="was changed while"):
-            await kept(results).store_file(file, digest, size)
+            await kept(results).store_files([(file, AttachedFile(file.name, digest, size))])
     assert results.stored() == {}
 
 
@@ -315,7 +315,7 @@ async def test_the_clients_list_and_download(
         await house.push_raw(json.dumps(make_result(data=[])).encode())
         (tmp_path / "file").write_bytes(LARGE)
         file = AttachedFile("in/결과.zip", sha256(LARGE).hexdigest(), len(LARGE))
-        await kept(running).store_file(tmp_path / "file", file.sha256, file.bytes)
+        await kept(running).store_files([(tmp_path / "file", file)])
         await kept(running).attach(stored_id(NAME), [file])
         told = [FileSummary(path=file.path, bytes=file.bytes, sha256=file.sha256, media_type="application/zip")]
         assert await house.list_files(NAME) == told

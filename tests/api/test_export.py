@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -32,8 +31,8 @@ from shared.compression import ZstdDecoder
 from shared.results import ResultKind, StoreStatus
 from tests.api.conftest import serve
 from tests.exports import READERS, exported, files_in
+from tests.real_data import REAL_DATA, needs_real_data
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 FORMATS = ["ndjson", *READERS]
 
 QUESTIONS = {
@@ -166,12 +165,11 @@ async def test_ndjson_has_the_documents_as_they_were_pushed(
         assert name in ("pretty", "pretty stated") or line.endswith(b',"data":' + data.encode() + b"}")
 
 
+@needs_real_data
 async def test_the_files_are_what_the_published_schemas_ask_for(house: ResultDownloads, tmp_path: Path) -> None:
-    if REAL_DATA is None:
-        pytest.skip("SCOREHOUSE_REAL_DATA is not set")
     await push_odd(house)
     await export_as(house, "every_eval_ever", tmp_path)
-    folder = Path(REAL_DATA) / "native" / "every_eval_ever" / "every_eval_ever" / "schemas"
+    folder = REAL_DATA / "native" / "every_eval_ever" / "every_eval_ever" / "schemas"
     of_aggregates, of_rows = (
         jsonschema.Draft7Validator(json.loads((folder / f"{name}.schema.json").read_text()))
         for name in ("eval", "instance_level_eval")

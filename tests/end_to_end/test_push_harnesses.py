@@ -16,8 +16,8 @@ import pytest
 from shared.imports import ImportReport
 from tests.end_to_end.test_spool import Service, wait_for
 from tests.harness_files import lm_eval_files, write_files
+from tests.real_data import REAL_DATA, needs_real_data
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 LIMIT_S = 120
 OUTPUTS = 60
 
@@ -163,9 +163,9 @@ def test_a_watcher_pushes_what_comes_through_restarts_of_everything(
     assert (once.end(), once.out) == (0, "")
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_results_of_all_harnesses_in_full(service: Service, store: Store, tmp_path: Path) -> None:
-    native = Path(REAL_DATA or "") / "native"
+    native = REAL_DATA / "native"
     push = Command(service, tmp_path, "push", native, "--report", tmp_path / "report.json")
     assert push.end() == 0, push.out + push.err
     print(push.out)
@@ -191,13 +191,13 @@ def test_real_results_of_all_harnesses_in_full(service: Service, store: Store, t
     assert (store.count(), store.count("raw_input")) == before
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_a_real_log_that_comes_is_pushed(service: Service, store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     watch = Command(service, tmp_path, "watch", folder, "--every", "0.1", "--settle", "0.3")
     wait_for(lambda: "watching" in watch.out, "the watcher to begin")
-    log = min((Path(REAL_DATA or "") / "native" / "inspect_ai").rglob("*.eval"))
+    log = min((REAL_DATA / "native" / "inspect_ai").rglob("*.eval"))
     shutil.copy(log, folder)
     wait_for(lambda: log.name in watch.out, "the log to be pushed")
     watch.process.terminate()

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -13,11 +12,10 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Stack, run_stack, until
+from tests.real_data import REAL_DATA, needs_real_data
 from tests.sql_servers import own_database
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
-
-pytestmark = pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+pytestmark = needs_real_data
 
 REGISTRY = {
     "mmlu-pro": """
@@ -48,8 +46,7 @@ description = {en = "Whether the model gave an answer"}
 
 
 def documents(benchmark: str) -> Iterator[bytes]:
-    assert REAL_DATA is not None
-    with gzip.open(Path(REAL_DATA) / "runs" / f"{benchmark}.ndjson.gz") as lines:
+    with gzip.open(REAL_DATA / "runs" / f"{benchmark}.ndjson.gz") as lines:
         yield from lines
 
 
@@ -63,8 +60,7 @@ async def push(stack: Stack, *benchmarks: str) -> None:
 
 def expected(benchmark: str) -> dict[str, tuple[int, int, float]]:
     """Run id → questions, rows, mean."""
-    assert REAL_DATA is not None
-    with (Path(REAL_DATA) / "expected_accuracy.csv").open() as file:
+    with (REAL_DATA / "expected_accuracy.csv").open() as file:
         return {
             row["run_id"]: (int(row["questions"]), int(row["rows"]), float(row["mean_score"]))
             for row in csv.DictReader(file)

@@ -1,7 +1,6 @@
 """EvalScope: reviews of both generations, reports of both forms, and what belongs together."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from shared.formats.harness import Finding, HarnessRun, Ledger, NotReadable, Rea
 from shared.formats.tree import read_tree
 from shared.submission import Status
 from tests.harness_runs import agreements, compared, samples
+from tests.real_data import REAL_DATA, needs_real_data
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 MODEL = "gull-7b"
 
 
@@ -611,13 +610,12 @@ def test_a_copy_elsewhere_is_the_same(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 class TestRealFiles:
     """Three outputs folders, of January 2025 and of two later versions."""
 
     def runs(self) -> list[HarnessRun]:
-        assert REAL_DATA is not None
-        findings = find(Path(REAL_DATA) / "native")
+        findings = find(REAL_DATA / "native")
         return [run for finding in findings for run in EVALSCOPE.read(finding, ReadOptions())]
 
     def test_each_folder_is_one_run(self) -> None:

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
@@ -17,8 +16,8 @@ from shared.formats.every_eval_ever_schema import read_time
 from shared.formats.harness import Finding, HarnessRun, Ledger, NotReadable, ReadOptions, Sample, Stated, Task
 from shared.formats.tree import read_tree
 from shared.submission import Status
+from tests.real_data import REAL_DATA, needs_real_data
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 FILE = "f0000000-0000-4000-8000-000000000001"
 
 
@@ -442,13 +441,12 @@ def test_a_changed_samples_file_is_told(tmp_path: Path) -> None:
         assert any("checksum" in warning for warning in ledger.warnings) is warns
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 class TestRealFiles:
     """What converters of four schema versions wrote."""
 
     def test_each_file_is_one_run(self) -> None:
-        assert REAL_DATA is not None
-        folder = Path(REAL_DATA) / "native"
+        folder = REAL_DATA / "native"
         findings = find(folder)
         assert {finding.place.split("/")[0] for finding in findings} == {"every_eval_ever"}
         runs = [run for finding in findings for run in EVERY_EVAL_EVER.read(finding, ReadOptions())]
@@ -458,8 +456,7 @@ class TestRealFiles:
         assert len({run.run_key for run in runs if isinstance(run, HarnessRun)}) == 120
 
     def test_every_stated_score_within_its_bounds_is_kept(self) -> None:
-        assert REAL_DATA is not None
-        for finding in find(Path(REAL_DATA) / "native" / "every_eval_ever"):
+        for finding in find(REAL_DATA / "native" / "every_eval_ever"):
             document = json.loads(finding.files[0].location.read_bytes())
             expected = 0
             for entry in document["evaluation_results"]:

@@ -1,7 +1,6 @@
 """HELM run folders: small ones made here, and the real ones where SCOREHOUSE_REAL_DATA is set."""
 
 import json
-import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,7 @@ from shared.formats.helm import HELM
 from shared.formats.json_reading import BLOCK_BYTES, Unreadable
 from shared.formats.tree import read_tree
 from shared.submission import Status
-
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
+from tests.real_data import REAL_DATA, needs_real_data
 
 NAME = "mmlu:subject=astronomy,method=multiple_choice_joint,model=acme_tiny"
 COLOURS = ["red", "green", "blue", "grey"]
@@ -555,11 +553,10 @@ REAL = {
 }
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_run_folders() -> None:
     """Nine folders: three runs, each under three spellings of its name."""
-    assert REAL_DATA is not None
-    findings = list(HELM.find(read_tree(Path(REAL_DATA) / "native")))
+    findings = list(HELM.find(read_tree(REAL_DATA / "native")))
     assert len(findings) == 9
     for finding in findings:
         (run,) = HELM.read(finding, ReadOptions())

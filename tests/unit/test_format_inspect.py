@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import sys
 import tracemalloc
@@ -27,13 +26,13 @@ from shared.formats.mapping import map_task
 from shared.formats.tree import read_tree
 from shared.registry.load import load_registry
 from shared.submission import Status
+from tests.real_data import REAL_DATA, needs_real_data
 
 if sys.version_info >= (3, 14):
     import zipfile
 else:
     from backports.zstd import zipfile
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 MODEL = "acme/gull-7b"
 
 
@@ -595,9 +594,9 @@ REAL = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_logs() -> None:
-    tree = read_tree(Path(str(REAL_DATA)) / "native")
+    tree = read_tree(REAL_DATA / "native")
     found = {finding.files[0].name: finding.files[0].location for finding in INSPECT.find(tree)}
     assert found.keys() == REAL.keys()
     counts: Counter[bool | None] = Counter()
@@ -612,9 +611,9 @@ def test_real_logs() -> None:
     assert counts == {True: 34, None: 16}
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_logs_of_one_run_in_both_forms_are_the_same() -> None:
-    folder = Path(str(REAL_DATA)) / "native/inspect_ai/history/tests/log/test_eval_log"
+    folder = REAL_DATA / "native/inspect_ai/history/tests/log/test_eval_log"
     packed, packed_samples, _ = read(folder / "log_formats.eval")
     plain, plain_samples, _ = read(folder / "log_formats.json")
     assert (packed.run_key, packed.timestamp, packed.model_id) == (plain.run_key, plain.timestamp, plain.model_id)

@@ -1,7 +1,6 @@
 """lm-evaluation-harness: which files are its own, what a run was, and what is stated of it."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from shared.formats.lm_eval import LM_EVAL, _model_id
 from shared.formats.lm_eval_stated import read_groups
 from shared.formats.tree import read_tree
 from tests.lm_eval_files import DATE, MODEL, find, hashed, read, read_rows, recompute, results, row, samples, write
+from tests.real_data import REAL_DATA, needs_real_data
 
 # --- which files it knows
 
@@ -345,13 +345,11 @@ def test_a_mean_of_what_is_no_mean_is_not_called_one(tmp_path: Path) -> None:
 
 # --- what the harness really wrote
 
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 
-
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_files() -> None:
     """All of its files are known and no others, and what is stated of whole samples files is recomputed equal."""
-    tree = read_tree(Path(REAL_DATA or "") / "native")
+    tree = read_tree(REAL_DATA / "native")
     findings = list(LM_EVAL.find(tree))
     own = {path for path in tree if path.startswith("lm-evaluation-harness/")}
     assert {file.path for finding in findings for file in finding.files} == own

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ from shared.formats.mapping import MetadataMapper, map_task
 from shared.registry.load import load_registry
 from shared.registry.specs import BenchmarkSpec, FieldType
 from shared.submission import Question, check_against, unknown_metadata
+from tests.real_data import REAL_DATA, needs_real_data
 
 RUNNER = CliRunner()
-REAL_DATA = os.environ.get("SCOREHOUSE_REAL_DATA")
 
 
 def _question(number: int, score: float = 1.0, **metadata: Any) -> dict[str, Any]:
@@ -353,10 +352,9 @@ def test_the_same_question_with_another_type_from_elsewhere() -> None:
     assert "level: its values are of several types" in draft(survey)
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_files(tmp_path: Path) -> None:
-    assert REAL_DATA is not None
-    runs = [Path(REAL_DATA) / "runs" / f"{name}.ndjson.gz" for name in ("mmlu-pro", "gsm8k")]
+    runs = [REAL_DATA / "runs" / f"{name}.ndjson.gz" for name in ("mmlu-pro", "gsm8k")]
     code, told, _ = _suggest(*runs, "--out", tmp_path)
     assert (code, told.count("written; check it")) == (0, 2)
     registry = load_registry(tmp_path)
@@ -373,10 +371,9 @@ def test_real_files(tmp_path: Path) -> None:
                 check_against(spec, msgspec.convert(json.loads(line)["data"]["questions"], list[Question]))
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="SCOREHOUSE_REAL_DATA is not set")
+@needs_real_data
 def test_real_output_of_harnesses(tmp_path: Path) -> None:
-    assert REAL_DATA is not None
-    _, told, complaints = _suggest(Path(REAL_DATA) / "native", "--out", tmp_path)
+    _, told, complaints = _suggest(REAL_DATA / "native", "--out", tmp_path)
     drafted = {Path(line.removesuffix(" written; check it")).stem for line in told.splitlines()}
     assert drafted >= {"hellaswag", "narrative_qa", "math", "ifeval", "asdiv", "negotiationtom_belief"}
     assert "mmlu is registered already" in complaints
@@ -384,5 +381,5 @@ def test_real_output_of_harnesses(tmp_path: Path) -> None:
     assert drafted <= registry.benchmarks.keys()
     assert registry.benchmarks["asdiv"].by_name["solution_type"].places == ("doc.solution_type",)
     # What was drafted is known from then on.
-    _, told, _ = _suggest(Path(REAL_DATA) / "native", registry=tmp_path)
+    _, told, _ = _suggest(REAL_DATA / "native", registry=tmp_path)
     assert told == ""

@@ -15,7 +15,8 @@ from packaging.version import Version
 from shared.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ["requirements.lock", *(f"deploy/requirements-{name}.lock" for name in ("results", "analysis", "build"))]
+IMAGE_LOCKS = [f"deploy/requirements-{name}.lock" for name in ("results", "analysis", "build")]
+LOCKS = ["requirements.lock", "tests/requirements-harnesses.lock", *IMAGE_LOCKS]
 
 FIXED = (
     *("analysis_service", "results_service", "shared", "scorehouse", "deploy", "tests", "docs/decisions", ".ci/run"),
@@ -117,6 +118,7 @@ def test_lock_is_hashed_and_names_no_place(lock: str) -> None:
     ("lock", "extras"),
     [
         ("requirements.lock", ("dev",)),
+        ("tests/requirements-harnesses.lock", ("inspect", "parquet")),
         ("deploy/requirements-results.lock", ("results", "parquet")),
         ("deploy/requirements-analysis.lock", ("analysis",)),
     ],
@@ -129,7 +131,7 @@ def test_lock_has_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) 
         assert all(requirement.specifier.contains(version) for version in found), f"{requirement}: run make lock"
 
 
-@pytest.mark.parametrize("lock", LOCKS[1:])
+@pytest.mark.parametrize("lock", IMAGE_LOCKS)
 def test_images_run_what_was_tested(lock: str) -> None:
     whole = versions("requirements.lock")
     assert {name: found for name, found in versions(lock).items() if not found <= whole.get(name, set())} == {}
