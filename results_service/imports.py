@@ -121,7 +121,7 @@ class Importer:
                 FORMATS[options.format].title if options.format else ", ".join(form.title for form in FORMATS.values())
             )
             raise UnrecognisedFormat(
-                f"{len(files.tree):,} files were looked at, and none is output of {looked_for}. Documents of "
+                f"none of the {len(files.tree):,} files sent is output of {looked_for}. Documents of "
                 "Scorehouse's own form go to POST /standardized_output; anything else can be kept by POST /raw_input"
             )
         imported = [await self._import_finding(finding, files.digests, options) for finding in findings]

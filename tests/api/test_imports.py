@@ -6,18 +6,19 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from results_service.imports import _paths_beside
+from results_service.imports import Importer, _paths_beside
 from results_service.store import ResultStore
 from scorehouse.client import AsyncScorehouse
 from shared.formats.harness import Finding
 from shared.formats.known import find_all
+from shared.formats.standardize import StandardResult
 from shared.formats.tree import File, read_tree
 from shared.problems import StoreUnavailable
 from tests.api.conftest import Stack
@@ -284,6 +285,28 @@ async def test_many_at_once_are_one(start_results: "StartResults") -> None:
         assert sorted(statuses) == ["created"] + ["unchanged"] * 7
         feed = await one.client.get("/feed")
         assert feed.text.count("\n") == 1
+
+
+async def test_one_run_from_two_files_at_the_same_time_is_one_result(
+    results: "ResultsUnderTest", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = inspect_log()
+    first = (await send(results.client, {"log.json": log})).json()["findings"][0]
+    keep_links = Importer._keep_links  # noqa: SLF001
+    looked: list[int] = []
+
+    async def look_too_early(self: Importer, found: Sequence[StandardResult]) -> None:
+        looked.append(len(found))
+        if len(looked) > 1:
+            await keep_links(self, found)
+
+    monkeypatch.setattr(Importer, "_keep_links", look_too_early)
+    report = (await send(results.client, {"log.json": log + b"\n"})).json()
+    [finding] = report["findings"]
+    assert report["complete"]
+    assert finding["raw_input"] != first["raw_input"]
+    assert [run["status"] for run in finding["runs"]] == ["unchanged"]
+    assert looked == [1, 1]
 
 
 async def test_no_temporary_file_is_left(

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 
 from analysis_service.settings import AnalysisSettings
 from results_service.settings import ResultsSettings
+from shared.formats.known import FORMATS
+from shared.formats.scorehouse_parquet import SCOREHOUSE_PARQUET
 from shared.problems import TYPE_PREFIX, all_problems
 from shared.settings import ServiceSettings
 
@@ -71,6 +73,11 @@ def test_problems_has_each_type_with_its_status_and_title() -> None:
     documented = [(row[0], row[1], row[2]) for row in rows]
     assert documented == [(f"`{TYPE_PREFIX}{kind.slug}`", str(kind.status), kind.title) for kind in all_problems()]
     assert all(row[3].endswith(".") for row in rows)
+
+
+def test_importing_names_each_harness_as_requests_do() -> None:
+    rows = next(iter(tables(ROOT / "docs" / "importing.md").values()))
+    assert {row[0].strip("`") for row in rows} == FORMATS.keys() - {SCOREHOUSE_PARQUET.name}
 
 
 def anchors(page: Path) -> set[str]:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import tomllib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,14 @@ def test_what_nothing_can_be_drafted_from(document: dict[str, Any], complaint: s
     code, told, complaints = _suggest(tmp_path / "a.json")
     assert (code, told) == (1, "")
     assert complaint in complaints
+
+
+def test_an_archive_is_not_looked_into_and_that_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "runs.zip", "w") as archive:
+        archive.writestr("a.json", json.dumps(_document(_plants())))
+    code, _, complaints = _suggest(tmp_path / "runs.zip")
+    assert code == 1
+    assert "runs.zip is an archive: unpack it, and name the folder" in complaints
 
 
 def test_the_rest_is_drafted_where_one_file_is_wrong(tmp_path: Path) -> None:
