@@ -35,7 +35,8 @@ check: setup ## format, lint and types, as CI asks for them
 
 harnesses: setup ## tests live pushes of Inspect and lm-evaluation-harness, installed into a venv of their own
 	@$(PYTHON) -m venv $(VENV)-harnesses
-	@$(VENV)-harnesses/bin/python -m pip install -qq --require-hashes -r tests/requirements-harnesses.lock
+	@# --no-deps: the lock has everything, and older versions of pip look for more where a package is asked for with an extra.
+	@$(VENV)-harnesses/bin/python -m pip install -qq --no-deps --require-hashes -r tests/requirements-harnesses.lock
 	@$(VENV)-harnesses/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	SCOREHOUSE_HARNESS_PYTHON=$(CURDIR)/$(VENV)-harnesses/bin/python $(BIN)/pytest tests/api/test_live_harnesses.py $(ARGS)
 
