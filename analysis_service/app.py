@@ -6,15 +6,17 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from fastapi import FastAPI
 
+from analysis_service.answer_cache import open_answers
 from analysis_service.database import Database
-from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.database.mysql import MysqlAddress, PoolLimits, ReadHosts, open_mysql
 from analysis_service.database.sqlite import open_sqlite
+from analysis_service.metric_families import open_registry
 from analysis_service.projection.apply import Projection
 from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import open_feed
 from analysis_service.reader import Reader
 from analysis_service.reconcile import Reconciler
-from analysis_service.routes import analysis, benchmarks, health, questions, reconciliation
+from analysis_service.routes import analysis, benchmarks, health, metrics, questions, rebuild, reconciliation
 from analysis_service.schema import prepare_schema
 from analysis_service.settings import AnalysisSettings
 from shared.process import keep_trying, on_stop_signal
@@ -56,7 +58,12 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
                 database = await keep_trying(
                     start, store=_store_name(settings), timeout_s=settings.start_timeout_s, stopping=stopping
                 )
-            app.state.reader = Reader(database, registry, settings.max_groups)
+            app.state.reader = Reader(
+                database, registry, settings.max_groups, settings.max_cells, settings.query_timeout_s
+            )
+            app.state.answers = await stack.enter_async_context(
+                open_answers(app.state.reader, settings.answer_cache_bytes)
+            )
             app.state.progress = Progress()
             app.state.reconciler = await stack.enter_async_context(
                 _following(settings, database, registry, app.state.progress)
@@ -72,11 +79,16 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
     )
     registry = load_registry(settings.scorehouse_registry_dir)
     app.state.keys = settings.key_ring()
+    app.state.metrics = open_registry(app.state)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(reconciliation.router)
-    for router in (analysis.router, benchmarks.router, questions.router):
+    app.include_router(rebuild.router)
+    for router in (analysis.direct, analysis.router, benchmarks.router, questions.router):
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
+    for prefix in ("", "/v1"):
+        app.state.direct_routes.include(analysis.direct, prefix)
     return app
 
 
@@ -114,6 +126,7 @@ def _open_database(settings: AnalysisSettings) -> AbstractAsyncContextManager[Da
             settings.sqlite_path,
             acquire_timeout_s=settings.db_pool_timeout_s,
             query_timeout_s=settings.query_timeout_s,
+            slow_query_ms=settings.slow_query_ms,
         )
     address = MysqlAddress(
         host=settings.mysql_host or "127.0.0.1",
@@ -128,4 +141,15 @@ def _open_database(settings: AnalysisSettings) -> AbstractAsyncContextManager[Da
         acquire_timeout_s=settings.db_pool_timeout_s,
         recycle_s=settings.db_pool_recycle_s,
     )
-    return open_mysql(address, limits, query_timeout_s=settings.query_timeout_s)
+    read_hosts = ReadHosts(
+        settings.read_hosts,
+        begin_timeout_s=settings.mysql_read_timeout_s,
+        longest_pause_s=settings.mysql_read_retry_s,
+    )
+    return open_mysql(
+        address,
+        limits,
+        query_timeout_s=settings.query_timeout_s,
+        read_hosts=read_hosts,
+        slow_query_ms=settings.slow_query_ms,
+    )

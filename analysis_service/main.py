@@ -8,7 +8,7 @@ from analysis_service.app import create_app
 from analysis_service.settings import AnalysisSettings
 from shared.keys import KeyFileError
 from shared.log import configure_logging
-from shared.process import ExitOnFailedStart, tune_interpreter
+from shared.process import ExitOnFailedStart, share_arenas, tune_interpreter
 from shared.registry.load import RegistryError
 from shared.settings import settings_or_exit
 
@@ -20,3 +20,4 @@ try:
 except (KeyFileError, RegistryError) as error:
     sys.exit(f"analysis_service: {error}")
 tune_interpreter()
+share_arenas()

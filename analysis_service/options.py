@@ -1,19 +1,22 @@
 """What a benchmark can be grouped by: its fields' values, each with the number of distinct questions that have it.
 
-Counted over the runs that are valid and finished now, from question sets, so they agree with every group-by.
+Counted over the runs that are valid and finished now, from their layouts and question sets, so they agree with every
+group-by; no sums are read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from pyroaring import BitMap
+import numpy as np
+from numpy.typing import NDArray
 
-from analysis_service.cells import value_sorter
-from analysis_service.database import Row
-from analysis_service.queries.group_by import GroupByPlan, RunKey, combinations_query
+from analysis_service.group_by.benchmark_part import off_loop
+from analysis_service.group_by.cells import SetSizes, count_questions, kept_cells
+from analysis_service.group_by.combinations import FieldValues
+from analysis_service.group_by.layouts import join_layouts
+from analysis_service.group_by.plan import check_layouts
+from analysis_service.group_by.resolve import apply_filters, check_levels, level_filters, run_value
 from analysis_service.reader import Reader
-from analysis_service.resolve import apply_filters, check_levels, level_filters, run_value
-from analysis_service.runs import fetch_runs, finished_runs, with_questions
+from analysis_service.runs import layout_of, with_questions
 from shared.analysis import (
     FieldOptions,
     MetadataAnswer,
@@ -24,7 +27,7 @@ from shared.analysis import (
     ValueCount,
 )
 from shared.problems import Fault, NotFound, invalid, unknown_value
-from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
+from shared.registry.specs import BenchmarkSpec, FieldSpec, Registry
 
 
 async def fetch_options(reader: Reader, benchmark: str, request: OptionsRequest) -> OptionsAnswer:
@@ -79,38 +82,45 @@ async def _count(
     faults: list[Fault],
     levels: Sequence[str],
 ) -> tuple[list[FieldOptions], str]:
-    async with reader.snapshot() as (session, data_version):
-        runs = with_questions(await fetch_runs(session, reader.dialect, reader.registry, [spec.name]))
-        chosen, field_filters = apply_filters(spec, reader.registry, filters, finished_runs(runs), runs, faults)
+    async with reader.snapshot() as snapshot:
+        reads, dialect = snapshot.session, reader.dialect
+        own = snapshot.runs_of(spec.name)
+        finished = with_questions(own.finished)
+        chosen, field_filters = apply_filters(spec, reader.registry, filters, finished, own.runs, faults)
         if faults:
             raise invalid(*faults)
         # As a group-by by these levels does: what has no value for one of them is left out.
         run_levels = [name for name in levels if name not in spec.by_name]
         chosen = [run for run in chosen if all(run_value(run, name) is not None for name in run_levels)]
-        plan = GroupByPlan(
-            benchmark=spec.name,
-            fields=tuple(field.name for field in fields),
-            run_key=RunKey.NONE,
-            run_nos=None if len(chosen) == len(runs) else tuple(run.run_no for run in chosen),
-            filters=field_filters,
-            drop_null=tuple(name for name in levels if name in spec.by_name),
-            max_rows=reader.max_groups,
+        check_layouts(chosen)
+        layouts = await reader.layouts.fetch(reads, dialect, spec.name, {layout_of(run) for run in chosen})
+        data_version = snapshot.data_version([spec.name])
+        if not layouts:
+            return [FieldOptions(field=field.name, values=[], n_null=0) for field in fields], data_version
+        cells = join_layouts(layouts)
+        combinations = await reader.combinations.fetch(
+            reads, dialect, spec, epoch=snapshot.catalog.epoch, needed=int(cells.combination.max())
         )
-        rows = await session.fetch(combinations_query(reader.dialect, plan)) if chosen else []
-        reader.check_size(rows)
-        sets = await reader.question_sets.fetch(session, reader.dialect, spec.name, {row[-1] for row in rows})
-    return [_count_values(field, position, rows, sets) for position, field in enumerate(fields)], data_version
+        drop_null = [name for name in levels if name in spec.by_name]
+        kept = kept_cells(cells, combinations, field_filters, drop_null)
+        combination, set_no = cells.combination[kept], cells.set_no[kept]
+        sets = await reader.question_sets.fetch(reads, dialect, spec.name, set_no.tolist())
+
+    def count() -> list[FieldOptions]:
+        return [
+            _count_values(field.name, combinations.fields[field.name], combination, set_no, SetSizes(sets))
+            for field in fields
+        ]
+
+    return await off_loop(count, cells=len(fields) * len(set_no)), data_version
 
 
-def _count_values(field: FieldSpec, position: int, rows: Sequence[Row], sets: Mapping[int, BitMap]) -> FieldOptions:
-    numbers: dict[Any, set[int]] = {}
-    for row in rows:
-        numbers.setdefault(row[position], set()).add(row[-1])
-    counts = {value: len(BitMap.union(*(sets[number] for number in found))) for value, found in numbers.items()}
-    n_null = counts.pop(None, 0)
-    is_boolean = field.type is FieldType.BOOLEAN
-    values = [
-        ValueCount(value=bool(value) if is_boolean else value, questions=counts[value])
-        for value in sorted(counts, key=value_sorter(field))
-    ]
-    return FieldOptions(field=field.name, values=values, n_null=n_null)
+def _count_values(
+    name: str, field: FieldValues, combination: NDArray[np.int64], set_no: NDArray[np.int64], sizes: SetSizes
+) -> FieldOptions:
+    codes, counts = count_questions(field.codes[combination], set_no, sizes)
+    questions = dict(zip(codes.tolist(), counts, strict=True))
+    n_null = questions.pop(field.null, 0)
+    # Codes are in the order of answers.
+    values = [ValueCount(value=field.values[code], questions=count) for code, count in questions.items()]
+    return FieldOptions(field=name, values=values, n_null=n_null)

@@ -9,7 +9,6 @@ from analysis_service.options import benchmark_in_path
 from analysis_service.projection.question_keys import copy_in, hash_in
 from analysis_service.queries.questions import keys_query, list_query
 from analysis_service.reader import Reader
-from analysis_service.runs import fetch_runs, finished_runs
 from shared.cursors import seal, unseal
 from shared.questions import QuestionItem, QuestionListQuery, QuestionPage
 
@@ -21,14 +20,16 @@ async def list_questions(reader: Reader, benchmark: str, query: QuestionListQuer
     spec = benchmark_in_path(reader.registry, benchmark)
     list_of = [spec.name, "questions", query.prefix]
     after = unseal(query.cursor, list_of, _PLACE) if query.cursor is not None else None
-    async with reader.snapshot() as (session, data_version):
-        runs = finished_runs(await fetch_runs(session, reader.dialect, reader.registry, [spec.name]))
-        asked = Counter(run.set_no for run in runs if run.set_no is not None)
+    async with reader.snapshot() as snapshot:
+        session = snapshot.session
+        asked = Counter(run.set_no for run in snapshot.runs_of(spec.name).finished if run.set_no is not None)
         sets = await reader.question_sets.fetch(session, reader.dialect, spec.name, asked)
-        rows = await session.fetch(list_query(reader.dialect, spec.name, query.prefix, after, query.limit + 1))
+        rows = await session.fetch(
+            list_query(reader.dialect, spec.name, query.prefix, after, query.limit + 1), "page of question ids"
+        )
         page = rows[: query.limit]
         numbers = sorted({number for _, number in page})
-        named = await session.fetch(keys_query(reader.dialect, spec.name, numbers)) if page else []
+        named = await session.fetch(keys_query(reader.dialect, spec.name, numbers), "question keys") if page else []
 
     keys: dict[int, str] = dict(named)
 
@@ -47,5 +48,5 @@ async def list_questions(reader: Reader, benchmark: str, query: QuestionListQuer
         benchmark=spec.name,
         items=await asyncio.to_thread(describe),
         next_cursor=seal(page[-1], list_of) if len(rows) > len(page) else None,
-        data_version=data_version,
+        data_version=snapshot.data_version([spec.name]),
     )

@@ -6,13 +6,15 @@ unpacked as the page shows, some at a time, off the event loop.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 from pyroaring import BitMap
 
-from analysis_service.database import Row, Session
+from analysis_service.database import Row, SnapshotSession
+from analysis_service.group_by.measured_reads import MeasuredReads
 from analysis_service.options import benchmark_in_path
 from analysis_service.projection.question_keys import copy_in, hash_in
 from analysis_service.queries.questions import (
@@ -25,7 +27,7 @@ from analysis_service.queries.questions import (
 )
 from analysis_service.question_attempts import Attempts, find_attempts
 from analysis_service.reader import Reader
-from analysis_service.runs import Run, fetch_runs, finished_runs, latest_runs, with_questions
+from analysis_service.runs import Run, finished_runs, latest_runs
 from shared.cursors import seal, unseal
 from shared.problems import Fault, NotFound, invalid, unknown_value
 from shared.questions import (
@@ -76,12 +78,14 @@ async def fetch_question(reader: Reader, benchmark: str, question_id: str, query
     spec = benchmark_in_path(reader.registry, benchmark)
     list_of = [spec.name, question_id, query.model_dump(exclude={"limit", "cursor"})]
     after = unseal(query.cursor, list_of, _PLACE) if query.cursor is not None else None
-    async with reader.snapshot() as (session, data_version):
-        runs = with_questions(await fetch_runs(session, reader.dialect, reader.registry, [spec.name]))
+    async with reader.snapshot() as snapshot:
+        session, runs = snapshot.session, snapshot.runs_of(spec.name).measured
         kept = choose_runs(runs, query, reader.registry)
         numbers = {run.set_no for run in runs if run.set_no is not None}
         sets = await reader.question_sets.fetch(session, reader.dialect, spec.name, numbers)
-        rows = await session.fetch(questions_query(reader.dialect, spec.name, question_id, SAME_ID_MAX + 1))
+        rows = await session.fetch(
+            questions_query(reader.dialect, spec.name, question_id, SAME_ID_MAX + 1), "questions of an id"
+        )
         found = [
             _Question(number, key, first_id, _count_runs(number, runs, sets))
             for number, key, first_id in rows[:SAME_ID_MAX]
@@ -99,7 +103,7 @@ async def fetch_question(reader: Reader, benchmark: str, question_id: str, query
         questions_total=len(questions),
         warnings=list(_warnings(question_id, questions, is_cut=len(rows) > SAME_ID_MAX)),
         next_cursor=seal(page[-1].place, list_of) if len(items) > len(page) else None,
-        data_version=data_version,
+        data_version=snapshot.data_version([spec.name]),
     )
 
 
@@ -146,7 +150,7 @@ def _list_items(questions: Sequence[_Question], runs: Sequence[Run], sets: Mappi
 
 
 async def _describe(
-    session: Session, reader: Reader, spec: BenchmarkSpec, page: Sequence[_Item]
+    session: SnapshotSession, reader: Reader, spec: BenchmarkSpec, page: Sequence[_Item]
 ) -> list[QuestionDetail]:
     """The questions of a page, with their runs on it."""
     attempts = await _read_attempts(session, reader, page)
@@ -155,14 +159,19 @@ async def _describe(
     values: dict[int, dict[str, Any]] = {}
     if attempts:
         names = sorted({found.name_no for found in attempts.values()})
-        ids = dict(await session.fetch(names_query(dialect, spec.name, names)))
+        ids = dict(await session.fetch(names_query(dialect, spec.name, names), "names of questions"))
         combinations = sorted({found.combination for found in attempts.values()})
         fields = [field.name for field in spec.fields]
-        rows = await session.fetch(values_query(dialect, spec.name, fields, combinations))
+        rows = await session.fetch(values_query(dialect, spec.name, fields, combinations), "values of combinations")
         values = {row[0]: _metadata(spec, row[1:]) for row in rows}
+    questions = list(dict.fromkeys(item.question for item in page))
+    known_as: dict[int, list[str]] = {question.number: [] for question in questions}
+    if known_as:
+        named = await session.fetch(ids_query(dialect, spec.name, list(known_as), IDS_MAX), "ids of questions")
+        for number, question_id in named:
+            known_as[number].append(question_id)
     details = []
-    for question in dict.fromkeys(item.question for item in page):
-        known_as = await session.fetch(ids_query(dialect, spec.name, question.number, IDS_MAX))
+    for question in questions:
         runs = [
             _run_of(run, found, ids[found.name_no], values[found.combination])
             for item in page
@@ -174,7 +183,7 @@ async def _describe(
         details.append(
             QuestionDetail(
                 question_id=question.first_id,
-                question_ids=[question_id for (question_id,) in known_as],
+                question_ids=known_as[question.number],
                 content_hash=hash_in(question.key),
                 copy_no=copy_in(question.key),
                 runs_total=question.runs_total,
@@ -185,7 +194,9 @@ async def _describe(
     return details
 
 
-async def _read_attempts(session: Session, reader: Reader, page: Sequence[_Item]) -> Mapping[tuple[int, int], Attempts]:
+async def _read_attempts(
+    session: SnapshotSession, reader: Reader, page: Sequence[_Item]
+) -> Mapping[tuple[int, int], Attempts]:
     """(run_no, question number) → the attempts, for the lines of a page."""
     runs = {item.run.run_no: item.run for item in page if item.run is not None}
     wanted: dict[int, list[int]] = {}
@@ -201,24 +212,14 @@ async def _read_attempts(session: Session, reader: Reader, page: Sequence[_Item]
         }
 
     attempts: dict[tuple[int, int], Attempts] = {}
-    for some in _in_stretches(list(runs.values())):
-        rows = await session.fetch(answers_query(reader.dialect, some))
-        attempts |= await asyncio.to_thread(find, rows)
+    if runs:
+        reads = MeasuredReads(session, time_limit_s=reader.plan_timeout_s)
+        sizes = {run.run_no: run.n_answers for run in runs.values()}
+        query = answers_query(reader.dialect, sizes)
+        async with aclosing(reads.in_stretches(query, "answers", sizes, at_once=ANSWERS_AT_ONCE)) as stretches:
+            async for rows in stretches:
+                attempts |= await asyncio.to_thread(find, rows)
     return attempts
-
-
-def _in_stretches(runs: Sequence[Run]) -> Iterator[list[int]]:
-    """The numbers of `runs`, as many at a time as may be unpacked at once."""
-    some: list[int] = []
-    answers = 0
-    for run in runs:
-        if some and answers + run.n_answers > ANSWERS_AT_ONCE:
-            yield some
-            some, answers = [], 0
-        some.append(run.run_no)
-        answers += run.n_answers
-    if some:
-        yield some
 
 
 def _run_of(run: Run, found: Attempts, question_id: str, metadata: dict[str, Any]) -> QuestionRun:
@@ -254,12 +255,12 @@ def _warnings(question_id: str, questions: Sequence[_Question], *, is_cut: bool)
         yield f"only the first {SAME_ID_MAX:,} questions of this id are shown"
 
 
-async def _unknown(session: Session, reader: Reader, spec: BenchmarkSpec, question_id: str) -> NotFound:
+async def _unknown(session: SnapshotSession, reader: Reader, spec: BenchmarkSpec, question_id: str) -> NotFound:
     """The problem that there is no such question, naming the nearest of those next to it."""
     near: list[str] = []
     for before in (True, False):
         query = neighbours_query(reader.dialect, spec.name, question_id, _NEIGHBOURS, before=before)
-        near += [name for (name,) in await session.fetch(query)]
+        near += [name for (name,) in await session.fetch(query, "questions next to an id")]
     fault = await asyncio.to_thread(unknown_value, "question_id", question_id, near, what=f"question of {spec.name}")
     listed = f"GET /benchmarks/{spec.name}/questions lists them"
     fault = Fault(place=fault.place, detail=f"{fault.detail}; {listed}", nearest=fault.nearest)

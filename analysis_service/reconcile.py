@@ -19,13 +19,13 @@ from enum import Enum
 import structlog
 
 from analysis_service.database import Database, Session
-from analysis_service.projection.apply import AppliedResult, Projection, Superseded
+from analysis_service.projection.apply import Projection, ResultEntry
 from analysis_service.projection.consumer import Progress
 from analysis_service.projection.feed_client import FeedClient, FeedUnavailable, ResultAbsent
 from analysis_service.projection.prepare import AppliedState, PreparedRun, prepare_run
 from analysis_service.projection.removal import go_back, remove_result, remove_stray
 from analysis_service.queries.tables import APPLIED, FEED_STATE, RUNS
-from analysis_service.run_parts import fetch_damage
+from analysis_service.run_parts import fetch_damage, fetch_wrong_sums
 from shared.problems import Problem, StoreUnavailable
 from shared.reconciliation import Reason, Reconciliation, ReconciliationLine, Tally
 from shared.registry.specs import Registry
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 FEED_PAGE = 500
 """Of the feed read at once; more would hold up what both services do besides."""
 RUNS_PAGE = 10_000
+RUNS_AT_ONCE = 100
+"""Runs whose packed answers are read at once."""
 MISPLACED_MAX = 100_000
 START_PAUSE_S = 5.0
 PATIENCE_S = 2.0
@@ -68,6 +70,7 @@ REASONS = {
     ),
     "other-state": Reason("a result is applied as valid and is invalidated, or the reverse", _REPAIR),
     "run-damaged": Reason("a result's run, answers or sums are not all there", _REPAIR),
+    "other-sums": Reason("a result's sums are not what its packed answers come to", _REPAIR),
     "stray-rows": Reason("runs, answers or sums belong to no applied result", _REMOVE),
     "not-in-feed": Reason("a result is applied that the feed does not know", _REMOVE),
     "beyond-the-feed": Reason(
@@ -91,9 +94,12 @@ class Reconciler:
     feed: FeedClient
     registry: Registry
 
-    async def compare(self, mending: Mending) -> AsyncGenerator[ReconciliationLine, None]:
-        """Compare, and mend as far as allowed; lines of progress, then the report. StoreUnavailable ends it."""
-        comparison = _Comparison(self.database, self.projection, self.feed, self.registry, mending)
+    async def compare(self, mending: Mending, *, sums: bool = True) -> AsyncGenerator[ReconciliationLine, None]:
+        """Compare, and mend as far as allowed; lines of progress, then the report. StoreUnavailable ends it.
+
+        With `sums` every run's sums are made again from its answers, which takes a second a million of them.
+        """
+        comparison = _Comparison(self.database, self.projection, self.feed, self.registry, mending, sums)
         with _as_problems():
             async for line in comparison.run():
                 yield line
@@ -103,7 +109,7 @@ class Reconciler:
         await progress.started.wait()
         while True:
             try:
-                async for line in self.compare(Mending.REAPPLY):
+                async for line in self.compare(Mending.REAPPLY, sums=False):
                     if line.report is not None:
                         _tell(line.report)
             except Problem as problem:
@@ -134,8 +140,6 @@ def _as_problems() -> Iterator[None]:
         yield
     except FeedUnavailable as error:
         raise StoreUnavailable(f"the feed cannot be compared: {error}") from error
-    except Superseded as error:
-        raise StoreUnavailable(f"this instance may not mend: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class _Comparison:
     feed: FeedClient
     registry: Registry
     mending: Mending
+    sums: bool
     tally: Tally = field(default_factory=lambda: Tally(REASONS))
     misplaced: dict[str, int] = field(default_factory=dict)
     """Result → the seq of its row, where that is another's; its own entry may still be met."""
@@ -171,7 +176,7 @@ class _Comparison:
         head = (await self.feed.read(after=0, wait_s=0, limit=1)).head
         async with self.database.snapshot() as session:
             query = self.database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
-            [(position,)] = await session.fetch(query)
+            [(position,)] = await session.fetch(query, "compared position")
             top = min(position, head)
             self.misplaced = {row.result_name: row.seq for row in await self._rows(session, after=top, up_to=None)}
         yield self.tally.progress("feed", 0, top)
@@ -204,7 +209,7 @@ class _Comparison:
             query = query.where(APPLIED.seq > after)
         if up_to is not None:
             query = query.where(APPLIED.seq <= up_to)
-        rows = await session.fetch(query.orderby(APPLIED.seq).limit(FEED_PAGE + MISPLACED_MAX + 1))
+        rows = await session.fetch(query.orderby(APPLIED.seq).limit(FEED_PAGE + MISPLACED_MAX + 1), "rows of entries")
         return [_Row(*row) for row in rows]
 
     async def _compare_page(self, lower: int, upper: int) -> None:
@@ -240,7 +245,7 @@ class _Comparison:
         found: dict[str, int] = {}
         for start in range(0, len(names), _NAMES_AT_ONCE):
             some = names[start : start + _NAMES_AT_ONCE]
-            found |= dict(await session.fetch(query.where(APPLIED.result_name.isin(some))))
+            found |= dict(await session.fetch(query.where(APPLIED.result_name.isin(some)), "seqs of results"))
         return found
 
     async def _compare_entry(self, entry: FeedEntry, found: int | None) -> None:
@@ -257,7 +262,7 @@ class _Comparison:
             return  # a later entry is applied
         if found is not None or entry.kind != FeedKind.RESULT:
             self.told.add(name)  # earlier entries about it, or its row, are still to come
-        mended = await self._mend(AppliedResult(name, entry.seq, entry.href), found=found)
+        mended = await self._mend(ResultEntry(name, entry.seq, entry.href), found=found)
         self.tally.add(reason, name, detail, repaired=mended)
 
     async def _compare_row(self, entry: FeedEntry, row: _Row) -> None:
@@ -274,7 +279,7 @@ class _Comparison:
             return
         else:
             return
-        result = AppliedResult(row.result_name, row.seq, entry.href)
+        result = ResultEntry(row.result_name, row.seq, entry.href)
         mended = await self._mend(result, found=row.seq, sha256=None if live else entry.sha256)
         self.tally.add(reason, row.result_name, detail, repaired=mended)
 
@@ -291,7 +296,7 @@ class _Comparison:
                 await sleep(_PAUSE_S)
                 state = await self._other_state(entry, row)
             if state:
-                mended = await self._mend(AppliedResult(row.result_name, row.seq, entry.href), found=row.seq)
+                mended = await self._mend(ResultEntry(row.result_name, row.seq, entry.href), found=row.seq)
                 detail = f"it is applied as {row.state}, and is {state}"
                 self.tally.add("other-state", row.result_name, detail, repaired=mended)
 
@@ -317,7 +322,7 @@ class _Comparison:
         after: int | None = 0
         while after is not None:
             async with self.database.snapshot() as session:
-                page = await fetch_damage(session, self.database.dialect, self.registry, after=after, limit=RUNS_PAGE)
+                page = await fetch_damage(session, self.database.dialect, after=after, limit=RUNS_PAGE)
             for result, damage in page.damaged:
                 mended = await self._mend(result, found=result.seq)
                 self.tally.add("run-damaged", result.result_name, damage, repaired=mended)
@@ -328,8 +333,14 @@ class _Comparison:
                 self.tally.add("stray-rows", stray.place, stray.detail, repaired=removed)
             after = page.next_after
             yield self.tally.progress("runs", page.greatest if after is None else after, page.greatest)
+        if self.sums:
+            async for checked, wrong in fetch_wrong_sums(self.database, after=0, limit=RUNS_AT_ONCE):
+                for result, detail in wrong:
+                    mended = await self._mend(result, found=result.seq)
+                    self.tally.add("other-sums", result.result_name, detail, repaired=mended)
+                yield self.tally.progress("sums", checked, page.greatest)
 
-    async def _mend(self, result: AppliedResult, *, found: int | None, sha256: str | None = None) -> bool:
+    async def _mend(self, result: ResultEntry, *, found: int | None, sha256: str | None = None) -> bool:
         """Apply a result anew; False if that is not wanted, it is not stored with `sha256`, or its row has changed."""
         if self.mending is Mending.NONE:
             return False

@@ -13,8 +13,6 @@ from analysis_service.database.dialect import Dialect
 from analysis_service.queries.tables import (
     BENCHMARK_FIELDS,
     FEED_STATE,
-    REAL_SUM_COLUMNS,
-    SUM_COLUMNS,
     BenchmarkTables,
     field_column,
 )
@@ -22,7 +20,7 @@ from shared.names import table_suffix
 from shared.process import StartFailed
 from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it when stored tables no longer fit the code: they are refused then. Part of every `data_version`."""
 
 _FIRST_VERSION = 1
@@ -56,11 +54,11 @@ async def prepare_schema(database: Database, registry: Registry) -> None:
             await _create(session, dialect, table)
             await _add_columns(session, dialect, table)
             await _index(session, dialect, table)
-        if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id)):
+        if not await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.id), "feed state row"):
             await session.insert(
                 FEED_STATE,
-                ["id", "position", "version", "registry_hash", "schema_version"],
-                [(1, 0, 0, "", SCHEMA_VERSION)],
+                ["id", "position", "version", "token", "registry_hash", "schema_version"],
+                [(1, 0, 0, 0, "", SCHEMA_VERSION)],
             )
         recorded = await _recorded_types(session, dialect)
         _check_owners(registry, {benchmark for benchmark, _ in recorded})
@@ -74,7 +72,7 @@ async def _check_version(session: Session, dialect: Dialect) -> None:
         return
     found = [(_FIRST_VERSION,)]  # which did not say so
     if "schema_version" in columns:
-        found = await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.schema_version))
+        found = await session.fetch(dialect.query.from_(FEED_STATE).select(FEED_STATE.schema_version), "schema version")
     for (version,) in found:
         if version != SCHEMA_VERSION:
             raise StartFailed(
@@ -88,7 +86,8 @@ async def _recorded_types(session: Session, dialect: Dialect) -> Mapping[tuple[s
     """(Benchmark, field) → the type its column was made for."""
     record = BENCHMARK_FIELDS
     rows = await session.fetch(
-        dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type)
+        dialect.query.from_(record).select(record.benchmark, record.field_name, record.field_type),
+        "recorded field types",
     )
     return {(benchmark, field): kind for benchmark, field, kind in rows}
 
@@ -147,6 +146,7 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("id", "INT"),
             ("position", "BIGINT"),
             ("version", "BIGINT"),
+            ("token", "BIGINT"),  # another one with each write: who finds the one it left knows that nobody wrote since
             ("registry_hash", short),
             ("schema_version", "INT"),
         ],
@@ -181,6 +181,8 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("time_key", short),
             ("seq", "BIGINT"),
             ("set_no", "BIGINT"),
+            ("layout_no", "BIGINT"),
+            ("n_cells", "INT"),
             ("n_questions", "INT"),
             ("n_answers", "INT"),
             ("n_scored", "INT"),
@@ -190,9 +192,14 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
         ],
         ["run_no"],
         unique=[["result_name"]],
-        nullable={"set_no", "stated_score"},
+        nullable={"set_no", "layout_no", "stated_score"},
     )
+    yield _Table("sums", [("run_no", "INT"), ("scores", blob), ("costs", blob)], ["run_no"])
     yield _Table("answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
+    yield _Table("run_versions", [("run_no", "INT"), ("version", "BIGINT")], ["run_no"], indexed=["version"])
+    yield _Table(
+        "benchmark_versions", [("benchmark", text_id), ("version", "BIGINT")], ["benchmark"], indexed=["version"]
+    )
     yield _Table(
         "benchmark_fields",
         [("benchmark", text_id), ("field_name", short), ("field_type", short)],
@@ -232,16 +239,7 @@ def _benchmark_tables(dialect: Dialect, tables: BenchmarkTables, fields: Iterabl
         [("set_no", "BIGINT"), ("members", dialect.blob)],
         ["set_no"],
     )
-    yield _Table(
-        tables.sums.get_table_name(),
-        [
-            ("run_no", "INT"),
-            ("combination", "INT"),
-            ("set_no", "BIGINT"),
-            *((column, dialect.real if column in REAL_SUM_COLUMNS else "BIGINT") for column in SUM_COLUMNS),
-        ],
-        ["run_no", "combination"],
-    )
+    yield _Table(tables.layouts.get_table_name(), [("layout_no", "BIGINT"), ("cells", dialect.blob)], ["layout_no"])
 
 
 def _field_type(dialect: Dialect, field: FieldSpec) -> str:

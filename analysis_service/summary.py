@@ -9,19 +9,19 @@ from pyroaring import BitMap
 from analysis_service.projection.prepare import AppliedState
 from analysis_service.queries.tables import APPLIED
 from analysis_service.reader import Reader
-from analysis_service.runs import Run, fetch_runs, finished_runs, latest_runs, with_questions
+from analysis_service.runs import Run, finished_runs, latest_runs, with_questions
 from shared.analysis import BenchmarkSummary, ModelMean, SummaryAnswer
 
 
 async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
     """Every benchmark with results, registered ones first by name, then those that wait for a registry file."""
-    async with reader.snapshot() as (session, data_version):
-        runs = await fetch_runs(session, reader.dialect, reader.registry)
+    async with reader.snapshot() as snapshot:
+        session, known = snapshot.session, snapshot.catalog.by_benchmark
         query = reader.dialect.query.from_(APPLIED).select(APPLIED.benchmark, APPLIED.state, fn.Count("*"))
-        rows = await session.fetch(query.groupby(APPLIED.benchmark, APPLIED.state))
-        by_benchmark: dict[str, list[Run]] = {benchmark: [] for benchmark, _, _ in rows}
-        for run in runs:
-            by_benchmark[run.benchmark].append(run)
+        rows = await session.fetch(query.groupby(APPLIED.benchmark, APPLIED.state), "results by state")
+        by_benchmark: dict[str, Sequence[Run]] = {
+            benchmark: known[benchmark].runs if benchmark in known else () for benchmark, _, _ in rows
+        }
         questions = {}
         for benchmark, its_runs in by_benchmark.items():
             numbers = {run.set_no for run in finished_runs(its_runs) if run.set_no is not None}
@@ -42,7 +42,7 @@ async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
             )
             for benchmark in sorted(by_benchmark, key=lambda name: (name not in registered, name))
         ],
-        data_version=data_version,
+        data_version=snapshot.data_version(),
     )
 
 

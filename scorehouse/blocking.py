@@ -29,6 +29,7 @@ from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, Sum
 from shared.attachments import FileSummary
 from shared.formats.tree import File
 from shared.imports import ImportReport
+from shared.rebuilds import RebuildState
 from shared.reconciliation import ReconciliationLine
 from shared.results import (
     BatchLine,
@@ -278,16 +279,29 @@ class Scorehouse(House):
         """The analysis service's state, also where it answers 503; asked once, never again by itself."""
         return self._send(calls.analysis_health())
 
-    def reconcile(self, service: Service, *, repair: bool = False) -> Iterator[ReconciliationLine]:
+    def begin_rebuild(self, benchmark: str | None = None) -> RebuildState:
+        """Have the analysis apply every result anew, or those of a benchmark; it goes on by itself. Needs admin.
+
+        state = house.begin_rebuild("mmlu")
+        print(state.outdated, "results to apply")
+        """
+        return self._send(calls.begin_rebuild(benchmark))
+
+    def rebuild_state(self) -> RebuildState:
+        """How far the analysis has come with that, and with the feed. Needs the scope admin."""
+        return self._send(calls.rebuild_state())
+
+    def reconcile(self, service: Service, *, repair: bool = False, sums: bool = True) -> Iterator[ReconciliationLine]:
         """Compare the stored results with the feed (Service.RESULTS), or what is applied with it (Service.ANALYSIS).
 
-        `repair` mends what differs. Lines say how far it has come; the last one has the report. Needs the scope admin.
+        `repair` mends what differs; with `sums` the analysis makes each run's sums again and compares them. Lines say
+        how far it has come; the last one has the report. Needs the scope admin.
 
         for line in house.reconcile(Service.ANALYSIS):
             if line.report:
                 print(line.report.differences, "differences")
         """
-        call = calls.reconcile(service, repair=repair)
+        call = calls.reconcile(service, repair=repair, sums=sums)
         try:
             response = self._http.send(call.request(self._http, self.addresses), stream=True)
             with closing(response):

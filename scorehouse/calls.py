@@ -23,7 +23,8 @@ from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, Sum
 from shared.attachments import FileList
 from shared.imports import ImportReport
 from shared.problems import ProblemDocument, validation_faults
-from shared.reconciliation import ReconciliationLine, ReconciliationRequest
+from shared.rebuilds import RebuildRequest, RebuildState
+from shared.reconciliation import ProjectionReconciliationRequest, ReconciliationLine, ReconciliationRequest
 from shared.results import (
     CorrectionAction,
     CorrectionAnswer,
@@ -266,7 +267,7 @@ def _is_lasting(error: httpx.RequestError) -> bool:
 
 _NAMELESS = frozenset(
     {f"/{kind}{end}" for kind in ResultKind for end in ("", "/batch")}
-    | {"/import", "/live_runs", "/reconciliation", "/analysis", "/analysis/summary"}
+    | {"/import", "/live_runs", "/reconciliation", "/rebuild", "/analysis", "/analysis/summary"}
 )
 """Paths that are there whatever is stored: a 404 tells of another service, or another path before them."""
 
@@ -484,8 +485,27 @@ def analysis_health() -> Call[AnalysisHealth]:
     return Call(Service.ANALYSIS, "GET", "/health", read, also_good=frozenset({503}), again=Again.NEVER)
 
 
-def reconcile(service: Service, *, repair: bool) -> Call[ReconciliationLine]:
+def begin_rebuild(benchmark: str | None) -> Call[RebuildState]:
+    """Have results applied anew. Repeated, it begins anew."""
+    try:
+        wanted = RebuildRequest(benchmark=benchmark)
+    except ValidationError as error:
+        raise ScorehouseError("; ".join(fault.detail for fault in validation_faults(error))) from None
+    body, read = wanted.model_dump_json().encode(), RebuildState.model_validate_json
+    return Call(Service.ANALYSIS, "POST", "/rebuild", read, body=body, again=Again.NEVER)
+
+
+def rebuild_state() -> Call[RebuildState]:
+    """How far that has come."""
+    return Call(Service.ANALYSIS, "GET", "/rebuild", RebuildState.model_validate_json)
+
+
+def reconcile(service: Service, *, repair: bool, sums: bool) -> Call[ReconciliationLine]:
     """Compare the stores as `service` sees them; what is read is one line of the answer. Repeated, it finds less."""
-    body = ReconciliationRequest(repair=repair).model_dump_json().encode()
+    if service is Service.ANALYSIS:
+        wanted: ReconciliationRequest = ProjectionReconciliationRequest(repair=repair, sums=sums)
+    else:
+        wanted = ReconciliationRequest(repair=repair)
+    body = wanted.model_dump_json().encode()
     read = ReconciliationLine.model_validate_json
     return Call(service, "POST", "/reconciliation", read, body=body, again=Again.NEVER)

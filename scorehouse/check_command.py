@@ -41,12 +41,24 @@ class Checked:
         return list(dict.fromkeys(steps))
 
 
-def run_check(results_url: str | None, analysis_url: str | None, *, repair: bool, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What the user chose."""
+
+    results_url: str | None
+    analysis_url: str | None
+    repair: bool = False
+    quick: bool = False
+    """Whether to leave out what takes long: sums, which are made again from the answers."""
+    as_json: bool = False
+
+
+def run_check(options: CheckOptions) -> int:
     """Compare, print what was found; the exit code: 0 if both agree (or do now), 1 otherwise."""
     try:
-        with Scorehouse(results_url, analysis_url) as house, _progress() as bar:
+        with Scorehouse(options.results_url, options.analysis_url) as house, _progress() as bar:
             # The results service first: what it appends, the analysis applies.
-            reports = {service: _compare(house, service, bar, repair=repair) for service in Service}
+            reports = {service: _compare(house, service, bar, options) for service in Service}
             feed = house.analysis_health().feed
     except KeyboardInterrupt:
         complain("interrupted; checking again is safe, also after a repair")
@@ -56,7 +68,7 @@ def run_check(results_url: str | None, analysis_url: str | None, *, repair: bool
         complain(f"{error}{hint}")
         return 1
     checked = Checked(reports, feed)
-    if as_json:
+    if options.as_json:
         say(out(), json.dumps(_document(checked), ensure_ascii=False, indent=2))
     else:
         print_checked(checked)
@@ -75,9 +87,9 @@ def _progress() -> Progress:
     )
 
 
-def _compare(house: Scorehouse, service: Service, bar: Progress, *, repair: bool) -> Reconciliation:
+def _compare(house: Scorehouse, service: Service, bar: Progress, options: CheckOptions) -> Reconciliation:
     task = bar.add_task(f"{service} service", total=None)
-    for line in house.reconcile(service, repair=repair):
+    for line in house.reconcile(service, repair=options.repair, sums=not options.quick):
         bar.update(task, description=f"{service} service: {line.phase}", completed=line.done, total=line.total or None)
         if line.report is not None:
             bar.remove_task(task)

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from scorehouse.calls import ANALYSIS_URL, RESULTS_URL, ListFilters, ScorehouseError
-from scorehouse.check_command import run_check
+from scorehouse.check_command import CheckOptions, run_check
 from scorehouse.corrections_command import run_correction
 from scorehouse.export import ExportFormat, StateChoice
 from scorehouse.export_command import ExportOptions, run_export
 from scorehouse.keys_command import keys_app
 from scorehouse.lm_eval_command import LmEvalOptions, run_lm_eval
 from scorehouse.push_command import PushOptions, run_push
+from scorehouse.rebuild_command import RebuildOptions, run_rebuild
 from scorehouse.registry_command import registry_app
 from scorehouse.retries import Retries
 from scorehouse.spool import Spool
@@ -44,6 +45,10 @@ SpoolDir = Annotated[
 ]
 ResultName = Annotated[str, typer.Argument(metavar="NAME", help="The result's name: timestamp-benchmark_name-run_id.")]
 Reason = Annotated[str, typer.Option(help="Why; kept for ever.")]
+AnalysisUrl = Annotated[
+    str | None,
+    typer.Option(envvar="SCOREHOUSE_ANALYSIS_URL", help=f"The analysis service; else {ANALYSIS_URL}."),
+]
 Author = Annotated[str | None, typer.Option(help="Who says so; else your login name.", show_default=False)]
 
 
@@ -348,25 +353,53 @@ def export(
 @app.command(epilog=EXIT_CODES + ", 130 interrupted.")
 def check(
     url: Url = None,
-    analysis_url: Annotated[
-        str | None,
-        typer.Option(envvar="SCOREHOUSE_ANALYSIS_URL", help=f"The analysis service; else {ANALYSIS_URL}."),
-    ] = None,
+    analysis_url: AnalysisUrl = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what differs; without it nothing is written.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not make sums again from the answers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON, for programs.")] = False,
 ) -> None:
     """Compare both stores: each result in the feed once, each applied once.
 
     The results service compares its results with the feed, the analysis
-    service the feed with what it has applied. Nothing stops meanwhile.
+    service the feed with what it has applied, and each run's sums with its
+    answers. Nothing stops meanwhile.
 
       scorehouse check             exit code 1 if they differ
+      scorehouse check --quick     the same without sums: seconds
       scorehouse check --repair    and mend it; results are never touched
       scorehouse check --json | jq .analysis.findings
 
     An API key with the scope admin is read from SCOREHOUSE_API_KEY.
     """
-    raise typer.Exit(run_check(url, analysis_url, repair=repair, as_json=as_json))
+    raise typer.Exit(run_check(CheckOptions(url, analysis_url, repair, quick, as_json)))
+
+
+@app.command(epilog=EXIT_CODES + ", 130 interrupted, which stops only the looking on.")
+def rebuild(
+    benchmark: Annotated[str | None, typer.Option(help="Only this benchmark's results.", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Begin nothing; show what is being applied.")] = False,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait where nothing moves.")] = PATIENCE_S,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of it as JSON, for programs.")] = False,
+    analysis_url: AnalysisUrl = None,
+) -> None:
+    """Apply every result anew: the analysis made again from the results.
+
+    Each result is read from the results service and replaced in one step.
+    Answers stay right meanwhile, and new results go on appearing. It goes on
+    in the service, after a restart too, and this looks on until all is done.
+
+      scorehouse rebuild                    everything
+      scorehouse rebuild --benchmark mmlu
+      scorehouse rebuild --watch            also how an empty SQL store fills
+
+    Nothing of this is needed day by day: a new registry is taken in by
+    itself, and 'scorehouse check' tells whether anything is wrong.
+
+    An API key with the scope admin is read from SCOREHOUSE_API_KEY.
+    """
+    if watch and benchmark is not None:
+        raise typer.BadParameter("--watch begins nothing, so there is no --benchmark to choose")
+    raise typer.Exit(run_rebuild(RebuildOptions(analysis_url, benchmark, watch, patience, as_json)))
 
 
 @app.command(epilog=EXIT_CODES + ". Ctrl-C and SIGTERM are the way to end it: 0.")

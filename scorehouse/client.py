@@ -28,6 +28,7 @@ from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, Sum
 from shared.attachments import FileSummary
 from shared.formats.tree import File
 from shared.imports import ImportReport
+from shared.rebuilds import RebuildState
 from shared.reconciliation import ReconciliationLine
 from shared.results import (
     BatchLine,
@@ -289,16 +290,31 @@ class AsyncScorehouse(House):
         """The analysis service's state, also where it answers 503; asked once, never again by itself."""
         return await self._send(calls.analysis_health())
 
-    async def reconcile(self, service: Service, *, repair: bool = False) -> AsyncGenerator[ReconciliationLine, None]:
+    async def begin_rebuild(self, benchmark: str | None = None) -> RebuildState:
+        """Have the analysis apply every result anew, or those of a benchmark; it goes on by itself. Needs admin.
+
+        state = await house.begin_rebuild("mmlu")
+        print(state.outdated, "results to apply")
+        """
+        return await self._send(calls.begin_rebuild(benchmark))
+
+    async def rebuild_state(self) -> RebuildState:
+        """How far the analysis has come with that, and with the feed. Needs the scope admin."""
+        return await self._send(calls.rebuild_state())
+
+    async def reconcile(
+        self, service: Service, *, repair: bool = False, sums: bool = True
+    ) -> AsyncGenerator[ReconciliationLine, None]:
         """Compare the stored results with the feed (Service.RESULTS), or what is applied with it (Service.ANALYSIS).
 
-        `repair` mends what differs. Lines say how far it has come; the last one has the report. Needs the scope admin.
+        `repair` mends what differs; with `sums` the analysis makes each run's sums again and compares them. Lines say
+        how far it has come; the last one has the report. Needs the scope admin.
 
         async for line in house.reconcile(Service.ANALYSIS):
             if line.report:
                 print(line.report.differences, "differences")
         """
-        call = calls.reconcile(service, repair=repair)
+        call = calls.reconcile(service, repair=repair, sums=sums)
         try:
             response = await self._http.send(call.request(self._http, self.addresses), stream=True)
             async with aclosing(response):

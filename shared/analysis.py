@@ -66,6 +66,10 @@ class AnalysisRequest(BaseModel):
         default=None, description="A column, `-` before it for descending; default: the groups in their order"
     )
     limit: int = Field(default=1000, ge=1, le=100_000)
+    shared_questions: bool = Field(
+        default=False, description="Only questions that every chosen run of the benchmark was asked"
+    )
+    explain: bool = Field(default=False, description="Tell in `plan` how the answer was made")
 
 
 class RunInfo(BaseModel):
@@ -87,6 +91,47 @@ class RunInfo(BaseModel):
     """Whether the run is still going on."""
 
 
+class PlanStatement(BaseModel):
+    """A statement that the SQL store was asked."""
+
+    model_config = _FROZEN
+
+    name: str
+    """What was read."""
+    rows: int
+    ms: float
+
+
+class AnalysisPlan(BaseModel):
+    """How an answer was made."""
+
+    model_config = _FROZEN
+
+    kind: Literal["sums", "answers"]
+    """`sums`: from stored sums; `answers`: of some runs from single answers."""
+    reason: str
+    runs: int
+    """Runs that were read."""
+    cells: int
+    """Cells of stored sums that were read."""
+    answers: int
+    """Single answers that were read."""
+    layouts: int
+    """Different sets of metadata and questions that the runs have."""
+    layouts_read: int
+    """Those that were not in memory."""
+    question_sets: int
+    """Sets of questions that were counted."""
+    question_sets_read: int
+    """Those that were not in memory."""
+    combinations_read: int
+    """Combinations of metadata values that were not in memory."""
+    statements: list[PlanStatement]
+    """In order; the store was asked nothing else but for its version and the runs that changed."""
+    ms: float
+    """The whole answer."""
+
+
 class AnalysisAnswer(BaseModel):
     """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and other measures."""
 
@@ -101,6 +146,8 @@ class AnalysisAnswer(BaseModel):
     runs: list[RunInfo]
     warnings: list[str]
     data_version: str
+    plan: AnalysisPlan | None = Field(default=None, exclude_if=lambda plan: plan is None)
+    """Only where `explain` was asked for."""
 
 
 class OptionsRequest(BaseModel):
@@ -220,6 +267,18 @@ class PoolHealth(BaseModel):
     waiting: int
 
 
+class ReplicaHealth(BaseModel):
+    """A read replica of the SQL store."""
+
+    model_config = _FROZEN
+
+    host: str
+    used: bool
+    """False while it is left alone: it is gone, or behind."""
+    behind: bool
+    pool: PoolHealth
+
+
 class FeedHealth(BaseModel):
     """How far the projection has come."""
 
@@ -241,5 +300,7 @@ class AnalysisHealth(BaseModel):
     status: str
     store: StoreHealth
     pool: PoolHealth
+    """Connections to the primary."""
+    replicas: list[ReplicaHealth] = []
     feed: FeedHealth
     version: str

@@ -26,6 +26,12 @@ class ReconciliationRequest(BaseModel):
     repair: bool = Field(default=False, description="Mend what can be mended; otherwise nothing is written")
 
 
+class ProjectionReconciliationRequest(ReconciliationRequest):
+    """The same of the analysis service, which alone has sums."""
+
+    sums: bool = Field(default=True, description="Make each run's sums again from its answers, and compare them")
+
+
 class Difference(BaseModel):
     """One thing that is not as it should be."""
 
@@ -79,7 +85,7 @@ class ReconciliationLine(BaseModel):
     model_config = _FROZEN
 
     phase: str
-    """What is being compared: `results`, `runs`, `feed`, `files`; at the end `done`."""
+    """What is being compared: `results`, `runs`, `sums`, `feed`, `files`; at the end `done`."""
     done: int = 0
     total: int = 0
     report: Reconciliation | None = None

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.bodies import BodyLimits, BodyReader
 from shared.direct_routes import DirectRoutes
+from shared.metrics import UNMATCHED, RequestCounts
 from shared.problem_answers import answer_problems, problem_response
 from shared.problems import Problem, ProblemDocument
 from shared.strict_json import read_json
@@ -27,7 +28,7 @@ from shared.strict_json import read_json
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_QUIET_PATHS = ("/health", "/feed")
+_QUIET_PATHS = ("/health", "/metrics", "/feed")
 """Asked for so often that a line each, when all is well, would drown the log."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -43,6 +44,8 @@ def build_app(
     limits_by_path: Mapping[str, BodyLimits] = MappingProxyType({}),
 ) -> FastAPI:
     """An application without routes. Its state is filled by `lifespan`; `state.direct_routes` takes direct ones.
+
+    `state.requests` counts what is asked of it.
 
     Paths with bodies of another kind have limits of their own.
     """
@@ -65,12 +68,13 @@ def build_app(
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation has it so
     answer_problems(app)
     app.add_middleware(BodyReader, limits=body_limits, by_path=limits_by_path)
-    app.add_middleware(RequestContext)
+    requests = app.state.requests = RequestCounts()
+    app.add_middleware(RequestContext, requests=requests)
     direct = app.state.direct_routes = DirectRoutes()
     build_stack = app.build_middleware_stack
 
     def with_direct_routes() -> ASGIApp:
-        return direct.before(build_stack(), served=RequestContext(BodyReader(direct, body_limits)))
+        return direct.before(build_stack(), served=RequestContext(BodyReader(direct, body_limits), requests))
 
     app.build_middleware_stack = with_direct_routes  # type: ignore[method-assign]  # where all middleware comes together
     return app
@@ -133,13 +137,15 @@ class _StrictRequest(Request):
 
 
 class RequestContext:
-    """Gives each request an id (the caller's `X-Request-ID` if it is a plain word), logs it, catches what nobody did.
+    """Gives each request an id (the caller's `X-Request-ID` if it is a plain word), logs and counts it, catches what
+    nobody did.
 
     Pure ASGI: Starlette's BaseHTTPMiddleware would buffer streams and cost a task a request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, requests: RequestCounts) -> None:
         self.app = app
+        self.requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -173,6 +179,9 @@ class RequestContext:
             await problem_response(Problem("The service failed; its log tells why."), request_id)(
                 scope, receive, send_with_id
             )
+        seconds = time.perf_counter() - began
+        route = scope.get("route")
+        self.requests.add(scope["method"], UNMATCHED if route is None else route.path, status, seconds)
         if status >= 400 or scope["path"] not in _QUIET_PATHS:
             key_id = scope["state"].get("key_id")
             log.info(
@@ -181,5 +190,5 @@ class RequestContext:
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                ms=round((time.perf_counter() - began) * 1000, 1),
+                ms=round(seconds * 1000, 1),
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
-from analysis_service.projection.apply import AppliedResult
+from analysis_service.projection.apply import ResultEntry
 from analysis_service.projection.prepare import PreparedRun, prepare_run
 from shared.names import result_name
 from shared.registry.specs import Registry
@@ -64,9 +64,9 @@ def entry_of(run: PreparedRun, seq: int, kind: str = "result") -> FeedEntry:
     return FeedEntry(seq=seq, kind=kind, result_name=run.result_name, sha256=run.sha256, href=href)
 
 
-def applied_as(run: PreparedRun, seq: int) -> AppliedResult:
+def applied_as(run: PreparedRun, seq: int) -> ResultEntry:
     """A result as the projection has it after `entry_of(run, seq)`."""
-    return AppliedResult(run.result_name, seq, entry_of(run, seq).href)
+    return ResultEntry(run.result_name, seq, entry_of(run, seq).href)
 
 
 def reference_keys(answers: Sequence[Answer]) -> list[tuple[str, ...]]:

@@ -3,11 +3,12 @@
 import gc
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +31,15 @@ def missing(reason: str) -> None:
 
 
 class Mariadbd:
-    """A real MariaDB in a temporary folder."""
+    """A real MariaDB in a temporary folder.
 
-    def __init__(self, folder: Path) -> None:
+    `options` are of its command line; `at_start` are statements, a line each, that it runs at each start.
+    """
+
+    def __init__(self, folder: Path, *, options: Sequence[str] = (), at_start: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._options = options
+        self._at_start = at_start
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -46,7 +52,9 @@ class Mariadbd:
         return _program() is not None and shutil.which("my_print_defaults") is not None
 
     def start(self) -> None:
-        """Start it and wait until it answers; may be called again after `stop`."""
+        """Start it, if it does not run, and wait until it answers."""
+        if self._process is not None:
+            return
         server = _program()
         assert server is not None
         data = self.folder / "data"
@@ -61,13 +69,13 @@ class Mariadbd:
             (self.folder / "init.sql").write_text(
                 "CREATE DATABASE IF NOT EXISTS scorehouse;\n"
                 "CREATE USER IF NOT EXISTS scorehouse@'127.0.0.1' IDENTIFIED BY 'secret';\n"
-                "GRANT ALL ON *.* TO scorehouse@'127.0.0.1';\n"
+                "GRANT ALL ON *.* TO scorehouse@'127.0.0.1';\n" + "".join(f"{line};\n" for line in self._at_start)
             )
         command = [server, "--no-defaults", f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1"]
         # The socket's path must be short, which a temporary folder's need not be; connections come by TCP.
         command += [f"--socket=scorehouse-{self.port}.sock", f"--pid-file={self.folder / 'pid'}"]
         command += ["--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve"]
-        command.append(f"--init-file={self.folder / 'init.sql'}")
+        command += [f"--init-file={self.folder / 'init.sql'}", *self._options]
         if os.geteuid() == 0:
             command.append("--user=root")
         with (self.folder / "log").open("ab") as log:
@@ -85,6 +93,50 @@ class Mariadbd:
             self._process.terminate()
             self._process.wait(30)
             self._process = None
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+        self._process = None
+
+    def freeze(self) -> None:
+        """Have it do nothing, and not end either, from now until `thaw`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # each of its threads stops in its own time
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def run(self, statement: str) -> None:
+        """Run a statement, as the user who may do everything."""
+        with _connect(self.address) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+@contextmanager
+def mariadb_with_replica(folder: Path) -> Iterator[tuple[Mariadbd, Mariadbd]]:
+    """A primary and a server that follows it, by real replication; `missing` where none is installed."""
+    if not Mariadbd.installed():
+        missing("no MariaDB: install Debian's mariadb-server-core and mariadb-client-core")
+    primary = Mariadbd(folder / "primary", options=["--server-id=1", "--log-bin=binlog", "--binlog-format=ROW"])
+    follow = (
+        f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={primary.port}, MASTER_USER='scorehouse', "
+        "MASTER_PASSWORD='secret', MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos"
+    )
+    # A replica that was killed knows whom to follow, and refuses to be told while it follows.
+    replica = Mariadbd(folder / "replica", options=["--server-id=2"], at_start=["STOP SLAVE", follow, "START SLAVE"])
+    try:
+        primary.start()
+        replica.start()
+        yield primary, replica
+    finally:
+        replica.stop()
+        primary.stop()
 
 
 def _program() -> str | None:

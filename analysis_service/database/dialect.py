@@ -33,6 +33,7 @@ class Dialect:
     blob: str
     real: str
     table_options: str = ""
+    begin_snapshot: str = "BEGIN"
 
     @property
     def locks_rows(self) -> bool:
@@ -46,10 +47,11 @@ class Dialect:
         collected: list[object] = parameters.get_parameters()  # type: ignore[no-untyped-call]
         return sql, collected
 
-    def render_insert(self, table: Table, columns: Sequence[str]) -> str:
-        """An INSERT with a placeholder a column; values go past PyPika, which would turn bytes into text."""
+    def render_insert(self, table: Table, columns: Sequence[str], *, replace: bool = False) -> str:
+        """An INSERT or REPLACE with a placeholder a column; values go past PyPika, which would turn bytes into text."""
         placeholders = [Parameter(self.placeholder) for _ in columns]
-        return str(self.query.into(table).columns(*columns).insert(*placeholders).get_sql())
+        query = self.query.into(table).columns(*columns)
+        return str((query.replace if replace else query.insert)(*placeholders).get_sql())
 
     def limit_time(self, sql: str, seconds: float) -> str:
         """`sql`, a SELECT, so that the server ends it after `seconds`; SQLite is interrupted by its session."""
@@ -60,6 +62,44 @@ class Dialect:
                 return sql.replace("SELECT", f"SELECT /*+ MAX_EXECUTION_TIME({seconds * 1000:.0f}) */", 1)
             case Engine.SQLITE:
                 return sql
+
+    def limit_session(self, seconds: float) -> str | None:
+        """The statement that limits the time of all that a connection reads, so that no read carries its own limit."""
+        match self.engine:
+            case Engine.MARIADB:
+                return f"SET SESSION max_statement_time={seconds:.3f}"
+            case Engine.MYSQL:
+                return f"SET SESSION max_execution_time={seconds * 1000:.0f}"
+            case Engine.SQLITE:
+                return None
+
+    def explain(self, sql: str) -> str:
+        """The statement that tells, as a table, how the engine reads `sql`. It takes no lock, as EXPLAIN else may."""
+        sql = sql.removesuffix(" FOR UPDATE")
+        match self.engine:
+            case Engine.MARIADB:
+                return f"EXPLAIN {sql}"
+            case Engine.MYSQL:
+                return f"EXPLAIN FORMAT=TRADITIONAL {sql}"
+            case Engine.SQLITE:
+                return f"EXPLAIN QUERY PLAN {sql}"
+
+
+def cap_rows(query: QueryBuilder, max_rows: int) -> QueryBuilder:
+    """`query`, which brings one row more than `max_rows` at most: enough to see that there are too many."""
+    asked: int | None = query._limit  # noqa: SLF001 - PyPika has no other way to ask
+    return query if asked is not None and asked <= max_rows + 1 else query.limit(max_rows + 1)
+
+
+EXPLAINED = ("table", "type", "access_type", "possible_keys", "key", "rows", "extra", "detail")
+"""What is kept of an engine's explanation; none of these holds a value of the query."""
+
+
+def read_explanation(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[dict[str, object]]:
+    """The steps of an explanation that came as a table, without what it leaves empty."""
+    names = [column.lower() for column in columns]
+    steps = [dict(zip(names, row, strict=True)) for row in rows]
+    return [{name: step[name] for name in EXPLAINED if step.get(name) not in (None, "")} for step in steps]
 
 
 SQLITE = Dialect(Engine.SQLITE, SQLLiteQuery, "?", "TEXT", "TEXT", "BLOB", "REAL")
@@ -72,7 +112,9 @@ def mysql_dialect(version: str) -> Dialect:
     else:
         engine, collation = Engine.MYSQL, "utf8mb4_0900_bin"
     text = f"CHARACTER SET utf8mb4 COLLATE {collation}"
+    # TiDB's grammar takes one of the two.
+    read_only = "" if "tidb" in version.lower() else ", READ ONLY"
     return Dialect(
         engine, MySQLQuery, "%s", f"VARCHAR({{n}}) {text}", f"LONGTEXT {text}", "LONGBLOB", "DOUBLE",
-        "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
+        "ENGINE=InnoDB ROW_FORMAT=DYNAMIC", f"START TRANSACTION WITH CONSISTENT SNAPSHOT{read_only}",
     )  # fmt: skip

@@ -1,94 +1,81 @@
-"""MySQL and MariaDB by aiomysql: a bounded pool, one connection a task, a time limit on every read."""
+"""MySQL and MariaDB by aiomysql: one server that is written, and any number of replicas that may be read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
-import aiomysql
-import pymysql
-import structlog
-from pymysql.constants import CR, ER
-from pypika import Table
-from pypika.queries import QueryBuilder
+from analysis_service.database import HostState, PoolState, Session, SnapshotSession, StoreVersion
+from analysis_service.database.dialect import Dialect
+from analysis_service.database.mysql_server import MysqlAddress, MysqlServer, PoolLimits
+from analysis_service.database.read_log import ReadLog
+from analysis_service.database.replica import NotNow, Replica
+from shared.problems import StoreUnavailable
 
-from analysis_service.database import PoolState, Row, Session
-from analysis_service.database.dialect import Dialect, mysql_dialect
-from shared.problems import PoolExhausted, Problem, StoreUnavailable, TimeLimit
-
-log = structlog.get_logger(__name__)
-
-_TIME_LIMIT = {3024, 1969, 1317}
-"""MySQL's and MariaDB's codes for a statement ended by its limit, and for one ended from outside."""
-
-_UNAVAILABLE = {
-    *(CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR, CR.CR_UNKNOWN_HOST),
-    *(ER.CON_COUNT_ERROR, ER.SERVER_SHUTDOWN),
-    *(ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.OPTION_PREVENTS_STATEMENT, ER.TOO_MANY_USER_CONNECTIONS),
-    1927,  # MariaDB: connection was killed
-}
-
-_REFUSED = {
-    *(ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.BAD_DB_ERROR),
-    *(ER.HOST_NOT_PRIVILEGED, ER.HOST_IS_BLOCKED),
-    *(1698, 1820, 3118, 4151),  # MariaDB's socket login, an expired password, an account locked (MySQL, MariaDB)
-}
-"""The server answers, but not to this user; somebody may be about to make the database, so it is tried again."""
-
-# The strict mode refuses what MySQL would otherwise cut or change silently.
-_SESSION = "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone='+00:00'"
+__all__ = ["MysqlAddress", "MysqlDatabase", "PoolLimits", "ReadHosts", "open_mysql"]
 
 
 @dataclass(frozen=True, slots=True)
-class MysqlAddress:
-    """Where the server is, and as whom to come."""
+class ReadHosts:
+    """Replicas that may be read, and how much patience there is with them."""
 
-    host: str
-    port: int
-    user: str
-    password: str
-    database: str
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How many connections there may be, and for how long they are waited for and kept."""
-
-    size: int = 20
-    overflow: int = 30
-    acquire_timeout_s: float = 10
-    recycle_s: float = 1800
+    addresses: Sequence[tuple[str, int]] = ()
+    """Host and port of each; user, password and database are the primary's."""
+    begin_timeout_s: float = 1
+    """How long one may take to begin a snapshot before another server is asked."""
+    longest_pause_s: float = 5
+    """For how long one that is gone or behind is left alone at most before it is looked at again."""
 
 
 class MysqlDatabase:
     """A `Database` on a server that speaks MySQL's protocol."""
 
-    def __init__(
-        self, pool: aiomysql.Pool, dialect: Dialect, address: MysqlAddress, limits: PoolLimits, query_timeout_s: float
-    ) -> None:
-        self.dialect = dialect
-        self._address = address
-        self._pool = pool
-        self._limits = limits
-        self._query_timeout_s = query_timeout_s
-        self._places = asyncio.Semaphore(limits.size + limits.overflow)
-        self._waiting = 0
+    def __init__(self, primary: MysqlServer, reads: ReadLog) -> None:
+        self.reads = reads
+        self.replicas: list[Replica] = []
+        self._primary = primary
+        self._turn = 0
+        self.known: StoreVersion | None = None
+        """The primary's version when it was last asked for."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The primary's."""
+        return self._primary.dialect
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Session]:
-        """Reads in one read-only transaction, which sees the state of its beginning."""
-        async with self._connection() as connection:
-            session = MysqlSession(connection, self.dialect, self._query_timeout_s)
-            await session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            yield session
-            await session.run("COMMIT")
+    async def snapshot(self, at_least: int | None = None) -> AsyncIterator[SnapshotSession]:
+        """Reads in one read-only transaction, on a replica where `at_least` allows it."""
+        async with AsyncExitStack() as stack:
+            yield await self._begin_snapshot(stack, at_least)
+
+    async def _begin_snapshot(self, stack: AsyncExitStack, at_least: int | None) -> SnapshotSession:
+        if at_least is not None:
+            for replica in self._replicas_in_turn():
+                try:
+                    return await stack.enter_async_context(replica.snapshot(at_least))
+                except NotNow:
+                    continue
+        return await stack.enter_async_context(self._primary.snapshot())
+
+    def _replicas_in_turn(self) -> Iterator[Replica]:
+        """Those that are used, another one first each time; those without a free connection last."""
+        self._turn += 1
+        start = self._turn % len(self.replicas) if self.replicas else 0
+        in_turn = [*self.replicas[start:], *self.replicas[:start]]
+        for replica in sorted(in_turn, key=lambda replica: replica.server.is_full):
+            if replica.is_used:  # asked only now: it may have gone while the one before it was tried
+                yield replica
+
+    async def fetch_version(self) -> StoreVersion:
+        """The primary's version now."""
+        self.known = await self._primary.fetch_version()
+        return self.known
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """Writes in one transaction; an exception rolls it back by closing the connection."""
-        async with self._connection() as connection:
-            session = MysqlSession(connection, self.dialect, None)
+        async with self._primary.session() as session:
             await session.run("START TRANSACTION")
             yield session
             await session.run("COMMIT")
@@ -96,9 +83,8 @@ class MysqlDatabase:
     @asynccontextmanager
     async def alone(self, purpose: str) -> AsyncIterator[Session]:
         """A session under a named lock of the server; statements commit one by one."""
-        async with self._connection() as connection:
-            session = MysqlSession(connection, self.dialect, None)
-            name = f"scorehouse {purpose} {self._address.database}"[:64]
+        async with self._primary.session() as session:
+            name = f"scorehouse {purpose} {self._primary.address.database}"[:64]
             if await session.run("SELECT GET_LOCK(%s, 60)", [name]) != [(1,)]:
                 raise StoreUnavailable(f"another instance holds the lock {name!r} for over a minute; try again")
             yield session
@@ -106,189 +92,68 @@ class MysqlDatabase:
 
     async def ping(self) -> None:
         """One round trip."""
-        async with self._connection() as connection:
-            await MysqlSession(connection, self.dialect, None).run("SELECT 1")
+        async with self._primary.session() as session:
+            await session.run("SELECT 1")
 
     def pool_state(self) -> PoolState:
-        """The pool's counters."""
-        in_use = self._pool.size - self._pool.freesize
-        return PoolState(
-            size=self._limits.size,
-            in_use=in_use,
-            free=max(0, self._limits.size - in_use),
-            overflow=max(0, self._pool.size - self._limits.size),
-            waiting=self._waiting,
-        )
+        """The counters of the primary's pool."""
+        return self._primary.pool_state()
+
+    def hosts(self) -> Sequence[HostState]:
+        """The primary, then the replicas."""
+        primary = self._primary
+        return [
+            HostState(
+                host=primary.address.name,
+                is_replica=False,
+                is_used=True,
+                is_behind=False,
+                snapshots=primary.snapshots,
+                pool=primary.pool_state(),
+                acquiring=primary.acquiring,
+            ),
+            *(replica.state() for replica in self.replicas),
+        ]
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiomysql.Connection]:
-        connection = await self._acquire()
+    async def reading_from(self, hosts: ReadHosts, limits: PoolLimits, query_timeout_s: float) -> AsyncIterator[None]:
+        """With replicas, which are watched; they need not be there."""
+        timeout_s = min(hosts.begin_timeout_s, limits.acquire_timeout_s)
+        for host, port in hosts.addresses:
+            address = replace(self._primary.address, host=host, port=port)
+            server = MysqlServer(address, replace(limits, connect_timeout_s=timeout_s), self.reads, query_timeout_s)
+            self.replicas.append(
+                Replica(server, self, begin_timeout_s=timeout_s, longest_pause_s=hosts.longest_pause_s)
+            )
+        watching = [asyncio.create_task(replica.watch()) for replica in self.replicas]
         try:
-            yield connection
-        except BaseException:
-            # Whatever went wrong, a cancelled read included, its answer or transaction may still be under way.
-            connection.close()
-            raise
+            yield
         finally:
-            if self._pool.size > self._limits.size:
-                connection.close()
-            # Not awaited, for a cancellation there would lose the place. What it returns wakes the pool's own queue, in
-            # which nobody waits, behind whoever is connecting.
-            self._pool.release(connection)
-            self._places.release()
-
-    async def _acquire(self) -> aiomysql.Connection:
-        self._waiting += 1
-        placed = False
-        try:
-            async with asyncio.timeout(self._limits.acquire_timeout_s):
-                # The pool's own queue has no time-out, so its limit is kept out here.
-                await self._places.acquire()
-                placed = True
-                with _as_problems():
-                    return await self._pool.acquire()
-        except TimeoutError:
-            if placed:
-                self._places.release()
-                raise StoreUnavailable("The SQL store does not take connections; try again shortly.") from None
-            total = self._limits.size + self._limits.overflow
-            raise PoolExhausted(
-                f"All {total} database connections stayed in use for {self._limits.acquire_timeout_s:g} s; try again.",
-                retry_after_s=1,
-            ) from None
-        except BaseException:
-            if placed:
-                self._places.release()
-            raise
-        finally:
-            self._waiting -= 1
-
-
-class MysqlSession:
-    """A `Session` on one connection."""
-
-    def __init__(self, connection: aiomysql.Connection, dialect: Dialect, timeout_s: float | None) -> None:
-        self._connection = connection
-        self._dialect = dialect
-        self._timeout_s = timeout_s
-
-    async def fetch(self, query: QueryBuilder) -> list[Row]:
-        """The rows of a SELECT."""
-        sql, parameters = self._dialect.render(query)
-        if self._timeout_s is not None:
-            sql = self._dialect.limit_time(sql, self._timeout_s)
-        return await self.run(sql, parameters)
-
-    async def execute(self, query: QueryBuilder) -> None:
-        """Run an UPDATE or DELETE."""
-        await self.run(*self._dialect.render(query))
-
-    async def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert `rows`; aiomysql makes one statement of a megabyte's worth of them."""
-        if rows:
-            with _as_problems():
-                async with self._connection.cursor() as cursor:
-                    await cursor.executemany(self._dialect.render_insert(table, columns), rows)
-
-    async def define(self, statement: str) -> None:
-        """Run a data definition."""
-        await self.run(statement)
-
-    async def columns(self, table: str) -> list[str]:
-        """The names of a table's columns; none if there is no such table."""
-        rows = await self.run(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s",
-            [table],
-        )
-        return [name for (name,) in rows]
-
-    async def indexes(self, table: str) -> list[str]:
-        """The names of a table's indexes."""
-        rows = await self.run(
-            "SELECT DISTINCT index_name FROM information_schema.statistics "
-            "WHERE table_schema = DATABASE() AND table_name = %s",
-            [table],
-        )
-        return [name for (name,) in rows]
-
-    async def run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Run one statement and return what it answers."""
-        with _as_problems():
-            async with self._connection.cursor() as cursor:
-                await cursor.execute(sql, parameters or None)
-                return list(await cursor.fetchall())
-
-
-class _as_problems:  # noqa: N801 - reads as the statement it is
-    """Turns the driver's errors into problems. Their text is logged, never sent."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        match error:
-            case pymysql.err.OperationalError() | pymysql.err.InternalError() | pymysql.err.InterfaceError():
-                problem = _problem(error)
-                if problem is not None:
-                    raise problem from error
-            case TimeoutError():
-                pass  # the acquire time-out's own
-            case OSError() | EOFError():
-                raise _unavailable(error) from error
-            case _:
-                pass
-
-
-def _problem(error: pymysql.err.MySQLError) -> Problem | None:
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    if code in _TIME_LIMIT:
-        return TimeLimit("The query ran into its time limit (QUERY_TIMEOUT_S); ask for fewer levels, runs or models.")
-    if code in _REFUSED:
-        log.error("SQL store refuses the login", error=str(error))
-        return StoreUnavailable(
-            "The SQL store refuses the login: check MYSQL_USER, its MYSQL_PASSWORD and rights, and MYSQL_DATABASE."
-        )
-    if code in _UNAVAILABLE or isinstance(error, pymysql.err.InterfaceError):
-        return _unavailable(error)
-    return None
-
-
-def _unavailable(error: BaseException) -> StoreUnavailable:
-    log.warning("SQL store unavailable", error=str(error) or type(error).__name__)
-    return StoreUnavailable("The SQL store cannot be reached at the moment; try again shortly.")
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            for replica in self.replicas:
+                await replica.server.close()
 
 
 @asynccontextmanager
 async def open_mysql(
-    address: MysqlAddress, limits: PoolLimits | None = None, *, query_timeout_s: float = 10
+    address: MysqlAddress,
+    limits: PoolLimits | None = None,
+    *,
+    query_timeout_s: float = 10,
+    read_hosts: ReadHosts | None = None,
+    slow_query_ms: float = 0,
 ) -> AsyncIterator[MysqlDatabase]:
-    """A pool of connections to `address`; StoreUnavailable if the server cannot be reached now."""
+    """Connections to `address` and its replicas; StoreUnavailable if the former cannot be reached now."""
     limits = limits or PoolLimits()
-    options: dict[str, Any] = {
-        "host": address.host,
-        "port": address.port,
-        "user": address.user,
-        "password": address.password,
-        "db": address.database,
-        "charset": "utf8mb4",
-        "connect_timeout": limits.acquire_timeout_s,
-        "init_command": _SESSION,
-        "autocommit": True,
-    }
-    with _as_problems():
-        try:
-            probe = await aiomysql.connect(**options)
-        except TimeoutError as error:
-            raise _unavailable(error) from error
-        try:
-            dialect = mysql_dialect(probe.get_server_info())
-        finally:
-            probe.close()
-        pool = await aiomysql.create_pool(
-            minsize=0, maxsize=limits.size + limits.overflow, pool_recycle=limits.recycle_s, **options
-        )
+    reads = ReadLog(slow_query_ms)
+    primary = MysqlServer(address, limits, reads, query_timeout_s)
     try:
-        yield MysqlDatabase(pool, dialect, address, limits, query_timeout_s)
+        (await primary.connect()).close()  # to find out what it is
+        database = MysqlDatabase(primary, reads)
+        async with database.reading_from(read_hosts or ReadHosts(), limits, query_timeout_s):
+            yield database
     finally:
-        pool.terminate()
-        await pool.wait_closed()
+        await reads.close()
+        await primary.close()

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.compression import compress, decompress
-from shared.submission import Question, Status
+from shared.submission import Question, Status, learn
 
 STATUSES = tuple(Status)
 """`status` in a column is the position here; the order is stored, so it only ever grows at its end."""
@@ -89,13 +90,54 @@ def pack(columns: AnswerColumns) -> bytes:
 def unpack(packed: bytes) -> AnswerColumns:
     """What `pack` was given."""
     parts = msgspec.msgpack.decode(decompress(packed, _UNPACKED_MAX_BYTES))
-    if parts.pop("version") != _VERSION:
-        raise ValueError("packed answers of another version; rebuild the projection")
-    for name, dtype in _DTYPES.items():
-        parts[name] = np.frombuffer(parts[name], dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
+    _check_version(parts.pop("version"))
+    for name in _DTYPES:
+        parts[name] = _column(name, parts[name])
     for name in _TEXTS:
         parts[name] = tuple(parts[name])
     return AnswerColumns(**{field.name: parts[field.name] for field in fields(AnswerColumns)})
+
+
+class _PackedScores(msgspec.Struct, frozen=True):
+    """What scores are summed from; the rest is passed over, texts above all."""
+
+    version: int
+    question_no: bytes
+    combination: bytes
+    status: bytes
+    score: bytes
+
+
+learn(_PackedScores)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """As in `AnswerColumns`."""
+
+    question_no: NDArray[np.int32]
+    combination: NDArray[np.int32]
+    status: NDArray[np.int8]
+    score: NDArray[np.float64]
+
+
+def unpack_scores(packed: bytes) -> ScoreColumns:
+    """Of what `pack` was given, what scores are summed from, without making texts of the rest."""
+    parts = msgspec.msgpack.decode(decompress(packed, _UNPACKED_MAX_BYTES), type=_PackedScores)
+    _check_version(parts.version)
+    return ScoreColumns(
+        **{field.name: _column(field.name, getattr(parts, field.name)) for field in fields(ScoreColumns)}
+    )
+
+
+def _check_version(version: int) -> None:
+    if version != _VERSION:
+        raise ValueError("packed answers of another version; rebuild the projection")
+
+
+def _column(name: str, stored: bytes) -> NDArray[Any]:
+    dtype = np.dtype(_DTYPES[name])
+    return np.frombuffer(stored, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
 
 
 def _text(value: object) -> str | None:

@@ -1,112 +1,56 @@
-"""Applies one result: an idempotent replace by its name, in one transaction with the feed position.
+"""Applies results: an idempotent replace by name, in one transaction with the feed position.
 
 Invalidation, restoration, a registry change and a rebuild are this same operation.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from secrets import randbits
 
-import numpy as np
-from numpy.typing import NDArray
-from pypika import Order, Table
 from pypika import functions as fn
+from pypika.terms import Criterion, Term
 
-from analysis_service.database import Database, Row, Session, in_batches
-from analysis_service.database.dialect import Dialect
-from analysis_service.projection.answers import answer_columns, pack
+from analysis_service.database import Database, Session
+from analysis_service.projection.numbers import KnownNumbers
 from analysis_service.projection.prepare import AppliedState, PreparedRun
-from analysis_service.projection.question_keys import hash_in
-from analysis_service.projection.sums import CombinationSums, set_members, set_number, sum_by_combination
-from analysis_service.queries.tables import (
-    ANSWERS,
-    APPLIED,
-    FEED_STATE,
-    RUNS,
-    SUM_COLUMNS,
-    BenchmarkTables,
-    field_column,
-)
-from shared.registry.specs import BenchmarkSpec
+from analysis_service.projection.run_rows import insert_runs
+from analysis_service.projection.writing import Writing
+from analysis_service.queries.tables import APPLIED, FEED_STATE, RUNS
+from shared.problems import StoreUnavailable
 from shared.results import FeedEntry, LiveRunState
 
 
 @dataclass(frozen=True, slots=True)
-class AppliedResult:
-    """A result as the projection has it."""
+class ResultEntry:
+    """A result as of an entry of the feed about it."""
 
     result_name: str
     seq: int
-    """Of the last entry about it."""
     href: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Summed:
-    """What a run's answers come to."""
+class Application:
+    """A result to be put in, as of an entry of the feed."""
 
-    packed: bytes
-    cells: Sequence[CombinationSums]
-    asked: NDArray[np.int32]
-    """Distinct question numbers of the whole run, ascending."""
-    set_no: int
-    """The number of that set."""
-    n_scored: int
-    score_sum: float
+    run: PreparedRun
+    seq: int
+    href: str
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it changes nothing: of a live run that was finished since, the entry that says so is to come."""
+        return self.run.live is LiveRunState.FINISHED
 
 
-class Superseded(Exception):
+class Superseded(StoreUnavailable):
     """Another instance, with another registry, was started later; results are for it to apply."""
 
 
 class FeedGap(Exception):
     """The position moved since the entry was read: another instance applied it, or more."""
-
-
-@dataclass(slots=True)
-class Numbering:
-    """The numbers of a table's rows by their keys. Rows are only ever added, so it is refreshed from its end."""
-
-    table: Table
-    number: str
-    keys: tuple[str, ...]
-    known: dict[Row, int] = field(default_factory=dict)
-    newest: Row = (0,)
-    """The last row that was read; without keys before the first."""
-
-    @property
-    def last(self) -> int:
-        """The greatest number that is known to be taken."""
-        return int(self.newest[0])
-
-    async def refresh(self, session: Session, dialect: Dialect) -> None:
-        """Learn the rows that were committed since."""
-        rows = await self._read(session, dialect)
-        if self.last and (not rows or rows[0] != self.newest):
-            # The store lost what it had committed: it was restored or emptied, or fell back to a replica behind it.
-            self.known.clear()
-            self.newest = (0,)
-            rows = await self._read(session, dialect)
-        for row in rows:
-            self.known[row[1:]] = row[0]
-            self.newest = row
-
-    async def _read(self, session: Session, dialect: Dialect) -> list[Row]:
-        number = self.table.field(self.number)
-        query = dialect.query.from_(self.table).select(number, *(self.table.field(key) for key in self.keys))
-        return await session.fetch(query.where(number >= self.last).orderby(number, order=Order.asc))
-
-    def number_all(self, keys: Iterable[Row]) -> tuple[list[int], dict[Row, int]]:
-        """A number for each key, and the new ones among them, which count once they are committed and refreshed."""
-        new: dict[Row, int] = {}
-        numbers = []
-        for key in keys:
-            number = self.known.get(key) or new.get(key)
-            if number is None:
-                number = new[key] = self.last + len(new) + 1
-            numbers.append(number)
-        return numbers, new
 
 
 class Projection:
@@ -115,7 +59,14 @@ class Projection:
     def __init__(self, database: Database, registry_hash: str) -> None:
         self._database = database
         self._registry_hash = registry_hash
-        self._numberings: dict[tuple[str, str], Numbering] = {}
+        self._alone = asyncio.Lock()
+        self._numbers = KnownNumbers()
+        self._left: int | None = None
+        """The token that the last transaction from here left, if it is known to be committed."""
+
+    def knows(self, digest: bytes) -> bool:
+        """Whether questions with this digest were applied from here a short while ago. From any thread."""
+        return digest in self._numbers.sheets
 
     async def take_over(self) -> None:
         """Make this instance's registry the one that results are decided by: the last started has the newest.
@@ -128,233 +79,175 @@ class Projection:
 
     async def position(self) -> int:
         """The seq of the last entry applied; 0 before the first."""
-        async with self._database.snapshot() as session:
-            query = self._database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
-            return int((await session.fetch(query))[0][0])
+        return (await self._database.fetch_version()).position
 
-    async def apply(self, entry: FeedEntry, run: PreparedRun, *, after: int | None = None) -> None:
-        """Apply the next entry of the feed, or the next that matters `after` a position.
+    async def apply(self, entry: FeedEntry, run: PreparedRun) -> None:
+        """Apply the next entry of the feed."""
+        await self.apply_all([Application(run, entry.seq, entry.href)], after=entry.seq - 1)
 
-        FeedGap if the position is another by now. Of a live run that was finished since, nothing is changed: the entry
-        that says so is still to come.
+    async def apply_all(self, applications: Sequence[Application], *, after: int) -> None:
+        """Apply the next entries that matter `after` a position, of which no two are about one result.
+
+        FeedGap if the position is another by now.
         """
-        async with self.locked(expected=entry.seq - 1 if after is None else after) as session:
-            if run.live is not LiveRunState.FINISHED:
-                await self._replace(session, run, seq=entry.seq, href=entry.href)
-            await self.advance(session, position=entry.seq)
+        async with self.locked(expected=after) as writing:
+            await self._replace(writing, [application for application in applications if not application.is_void])
+            writing.position = applications[-1].seq
 
-    async def reapply(self, result: AppliedResult, run: PreparedRun) -> None:
-        """Apply a result anew under a changed registry, without moving the position.
+    async def reapply(self, results: Sequence[ResultEntry], runs: Sequence[PreparedRun]) -> None:
+        """Apply results anew, each its run, without moving the position.
 
-        Nothing happens if an entry about it was applied since it was looked at: that was newer.
+        Nothing happens to one about which an entry was applied since it was looked at: that was newer.
         """
-        await self.mend(result, run, found=result.seq)
+        if not results:
+            return
+        async with self.locked() as writing:
+            seqs = await self.applied_seqs(writing.session, [result.result_name for result in results])
+            unchanged = [
+                Application(run, result.seq, result.href)
+                for result, run in zip(results, runs, strict=True)
+                if seqs.get(result.result_name) == result.seq
+            ]
+            await self._replace(writing, unchanged)
 
-    async def mend(self, result: AppliedResult, run: PreparedRun, *, found: int | None) -> bool:
+    async def mend(self, result: ResultEntry, run: PreparedRun, *, found: int | None) -> bool:
         """Apply a result anew as of the entry `result.seq`, without moving the position.
 
         False, and nothing happens, unless it is still applied as of the entry `found`, or with None not at all.
         """
-        async with self.locked() as session:
-            if await self.applied_seq(session, run.result_name) != found:
+        async with self.locked() as writing:
+            seqs = await self.applied_seqs(writing.session, [run.result_name])
+            if seqs.get(run.result_name) != found:
                 return False
-            if run.spec is not None:  # else it has no tables
-                await self._clear_next_number(session, run.benchmark)
-            await self._replace(session, run, seq=result.seq, href=result.href)
-            await self.advance(session, position=None)
+            # Where the row of the newest run was lost, its answers and sums still have the number that comes next.
+            await writing.delete_runs({await self._greatest_run(writing.session) + 1: run.benchmark})
+            await self._replace(writing, [Application(run, result.seq, result.href)])
             return True
 
     def forget_numbers(self) -> None:
         """Read all numbers anew when they are needed: rows of those that are known may have been lost."""
-        self._numberings.clear()
+        self._numbers = KnownNumbers()
 
-    async def outdated(self, fingerprints: dict[str, str], limit: int) -> list[AppliedResult]:
-        """Results that were decided under another definition of their benchmark."""
-        query = self._database.dialect.query
-        found: list[AppliedResult] = []
+    async def outdated(self, fingerprints: Mapping[str, str], *, after: int, limit: int) -> list[ResultEntry]:
+        """Results beyond the entry `after` that were decided under another definition of their benchmark, in order."""
+        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.result_name, APPLIED.seq, APPLIED.href)
+        is_outdated = self._outdated(fingerprints)
         async with self._database.snapshot() as session:
-            for benchmark, fingerprint in fingerprints.items():
-                rows = await session.fetch(
-                    query.from_(APPLIED)
-                    .select(APPLIED.result_name, APPLIED.seq, APPLIED.href)
-                    .where((APPLIED.benchmark == benchmark) & (APPLIED.registry_hash != fingerprint))
-                    .orderby(APPLIED.seq)
-                    .limit(limit)
-                )
-                found += [AppliedResult(*row) for row in rows]
-        return found
+            rows = await session.fetch(
+                query.where((APPLIED.seq > after) & is_outdated).orderby(APPLIED.seq).limit(limit),
+                "results to re-apply",
+            )
+        return [ResultEntry(*row) for row in rows]
+
+    async def count_outdated(self, fingerprints: Mapping[str, str]) -> int:
+        """How many there are."""
+        query = self._database.dialect.query.from_(APPLIED).select(fn.Count("*"))
+        async with self._database.snapshot() as session:
+            rows = await session.fetch(query.where(self._outdated(fingerprints)), "number of results to re-apply")
+        return int(rows[0][0])
+
+    def _outdated(self, fingerprints: Mapping[str, str]) -> Term:
+        return Criterion.any(
+            (APPLIED.benchmark == benchmark) & (APPLIED.registry_hash != fingerprint)
+            for benchmark, fingerprint in fingerprints.items()
+        )
+
+    async def mark_outdated(self, benchmark: str | None) -> None:
+        """Have all results applied anew, or one benchmark's, as if another registry had decided about them."""
+        query = self._database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "")
+        async with self.locked() as writing:
+            await writing.session.execute(query if benchmark is None else query.where(APPLIED.benchmark == benchmark))
 
     @asynccontextmanager
-    async def locked(self, *, expected: int | None = None) -> AsyncIterator[Session]:
+    async def locked(self, *, expected: int | None = None) -> AsyncIterator[Writing]:
         """A transaction under the lock. FeedGap if the position is not the `expected` one, if there is one."""
-        async with self._database.transaction() as session:
-            await self._lock(session, expected=expected)
-            yield session
+        async with self._alone:
+            left, self._left = self._left, None
+            token = randbits(63)
+            async with self._database.transaction() as session:
+                version, found = await self._lock(session, expected=expected)
+                if found != left:
+                    self._numbers.doubt()
+                writing = Writing(session, self._database.dialect, version + 1)
+                yield writing
+                if writing.is_changed:
+                    await writing.finish(token)
+            self._numbers.settle()
+            self._left = token if writing.is_changed else found
 
-    async def _lock(self, session: Session, *, expected: int | None) -> None:
-        dialect = self._database.dialect
-        query = dialect.query.from_(FEED_STATE).select(FEED_STATE.position, FEED_STATE.registry_hash)
-        [(position, registry_hash)] = await session.fetch(query.for_update() if dialect.locks_rows else query)
+    async def _lock(self, session: Session, *, expected: int | None) -> tuple[int, int]:
+        """Take the lock, and return version and token."""
+        dialect, state = self._database.dialect, FEED_STATE
+        query = dialect.query.from_(state).select(state.position, state.version, state.token, state.registry_hash)
+        query = query.for_update() if dialect.locks_rows else query
+        [(position, version, token, registry_hash)] = await session.fetch(query, "feed state to lock")
         if registry_hash != self._registry_hash:
             raise Superseded("an instance with another registry was started later; restart this one to take over")
         if expected is not None and position != expected:
             raise FeedGap(f"position is {position}, not {expected}")
+        return version, token
 
-    async def advance(self, session: Session, *, position: int | None) -> None:
-        """Make a new version of the data of what was written under the lock; with a position, move to it."""
-        query = self._database.dialect.query.update(FEED_STATE).set(FEED_STATE.version, FEED_STATE.version + 1)
-        await session.execute(query if position is None else query.set(FEED_STATE.position, position))
+    async def applied_seqs(self, session: Session, names: Sequence[str]) -> Mapping[str, int]:
+        """Result → the seq of the entry as of which it is applied; those that are not are left out."""
+        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.result_name, APPLIED.seq)
+        return dict(await session.fetch(query.where(APPLIED.result_name.isin(list(names))), "entries of results"))
 
-    async def _replace(self, session: Session, run: PreparedRun, *, seq: int, href: str) -> None:
-        query = self._database.dialect.query
-        if run.live is not None and await self._has_result(session, run, href):
+    async def _replace(self, writing: Writing, applications: Sequence[Application]) -> None:
+        """Take out what these results have put in, and put in what they are now."""
+        query, session = self._database.dialect.query, writing.session
+        applications = await self._without_outrun(session, applications)
+        if not applications:
             return
-        run_no = await self._remove(session, run)
-        await session.execute(query.from_(APPLIED).delete().where(APPLIED.result_name == run.result_name))
-        if run.live in (LiveRunState.FINISHED, LiveRunState.DISCARDED):
-            return
-        if run.state is AppliedState.APPLIED and run.spec is not None:
-            await self._insert_run(session, run, run.spec, seq=seq, run_no=run_no)
+        names = [application.run.result_name for application in applications]
+        found = await session.fetch(
+            query.from_(RUNS).select(RUNS.result_name, RUNS.run_no, RUNS.benchmark).where(RUNS.result_name.isin(names)),
+            "runs of results",
+        )
+        numbers = {name: run_no for name, run_no, _ in found}
+        await writing.delete_runs({run_no: benchmark for _, run_no, benchmark in found})
+        over = (LiveRunState.FINISHED, LiveRunState.DISCARDED)
+        kept = [application for application in applications if application.run.live not in over]
+        if gone := [application.run.result_name for application in applications if application.run.live in over]:
+            await session.execute(query.from_(APPLIED).delete().where(APPLIED.result_name.isin(gone)))
+        shown = [application for application in kept if application.run.state is AppliedState.APPLIED]
+        if any(application.run.result_name not in numbers for application in shown):
+            if self._numbers.greatest_run is None:
+                self._numbers.greatest_run = await self._greatest_run(session)
+            for application in shown:
+                if application.run.result_name not in numbers:
+                    self._numbers.greatest_run += 1
+                    numbers[application.run.result_name] = self._numbers.greatest_run
+        await insert_runs(
+            writing,
+            self._numbers,
+            [(application.run, application.seq, numbers[application.run.result_name]) for application in shown],
+        )
         await session.insert(
             APPLIED,
             ["result_name", "seq", "benchmark", "sha256", "href", "state", "reason", "registry_hash"],
-            [(run.result_name, seq, run.benchmark, run.sha256, href, run.state.value, run.reason, run.registry_hash)],
-        )
-
-    async def _has_result(self, session: Session, run: PreparedRun, href: str) -> bool:
-        """Whether a whole result has taken the place of a live run; the parts never take it back."""
-        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.href)
-        return any(
-            applied != href for (applied,) in await session.fetch(query.where(APPLIED.result_name == run.result_name))
-        )
-
-    async def _remove(self, session: Session, run: PreparedRun) -> int:
-        """Take out what the result has put in, and return the number to put it back under."""
-        query = self._database.dialect.query
-        found = await session.fetch(query.from_(RUNS).select(RUNS.run_no).where(RUNS.result_name == run.result_name))
-        if not found:
-            [(greatest,)] = await session.fetch(query.from_(RUNS).select(fn.Max(RUNS.run_no)))
-            return int(greatest or 0) + 1
-        run_no = int(found[0][0])
-        await self.delete_run(session, run_no, run.benchmark)
-        return run_no
-
-    async def delete_run(self, session: Session, run_no: int, benchmark: str) -> None:
-        """Delete a run with its answers and sums."""
-        for table in (RUNS, ANSWERS, BenchmarkTables(benchmark).sums):
-            query = self._database.dialect.query.from_(table).delete()
-            await session.execute(query.where(table.run_no == run_no))
-
-    async def _clear_next_number(self, session: Session, benchmark: str) -> None:
-        """Where the row of the newest run was lost, its answers and sums still have the number that comes next."""
-        query = self._database.dialect.query
-        [(greatest,)] = await session.fetch(query.from_(RUNS).select(fn.Max(RUNS.run_no)))
-        await self.delete_run(session, int(greatest or 0) + 1, benchmark)
-
-    async def applied_seq(self, session: Session, result_name: str) -> int | None:
-        """The seq of the entry as of which a result is applied; None if it is not."""
-        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.seq)
-        rows = await session.fetch(query.where(APPLIED.result_name == result_name))
-        return int(rows[0][0]) if rows else None
-
-    async def _insert_run(
-        self, session: Session, run: PreparedRun, spec: BenchmarkSpec, *, seq: int, run_no: int
-    ) -> None:
-        set_no, n_scored, score_sum = None, 0, 0.0
-        if run.questions:
-            question_no = await self._number_questions(session, run)
-            name_no = await self._number_names(session, run, question_no)
-            combination = await self._number_combinations(session, run, spec)
-            summed = await asyncio.to_thread(_sum_up, run, question_no, name_no, combination)
-            await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, summed.packed)])
-            await self._insert_sums(session, run, run_no, summed)
-            set_no, n_scored, score_sum = summed.set_no, summed.n_scored, summed.score_sum
-        await session.insert(
-            RUNS,
-            [
-                *("run_no", "result_name", "benchmark", "run_id", "model_id", "source", "timestamp", "time_key", "seq"),
-                *("set_no", "n_questions", "n_answers", "n_scored", "score_sum", "stated_score", "live"),
-            ],
             [
                 (
-                    *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
-                    *(run.timestamp, run.time_key, seq, set_no, len(set(run.keys))),
-                    *(len(run.questions), n_scored, score_sum, run.stated_score, int(run.live is not None)),
+                    *(run.result_name, application.seq, run.benchmark, run.sha256, application.href),
+                    *(run.state.value, run.reason, run.registry_hash),
                 )
+                for application in kept
+                for run in [application.run]
             ],
+            replace=True,
         )
+        writing.changed((), [application.run.benchmark for application in applications])
 
-    async def _number_questions(self, session: Session, run: PreparedRun) -> NDArray[np.int32]:
-        numbering = self._numbering(
-            run.benchmark, BenchmarkTables(run.benchmark).questions, "question_no", "question_key"
-        )
-        await numbering.refresh(session, self._database.dialect)
-        numbers, new = numbering.number_all((key,) for key in run.keys)
-        if new:
-            ids = {
-                key: question.question_id
-                for key, question in zip(reversed(run.keys), reversed(run.questions), strict=True)
-            }
-            rows = [(number, key, ids[key], hash_in(key)) for (key,), number in new.items()]
-            await session.insert(numbering.table, ["question_no", "question_key", "question_id", "content_hash"], rows)
-        return np.array(numbers, dtype=np.int32)
+    async def _without_outrun(self, session: Session, applications: Sequence[Application]) -> Sequence[Application]:
+        """`applications` without live runs whose place a whole result has taken; parts never take it back."""
+        live = {application.run.result_name: application.href for application in applications if application.run.live}
+        if not live:
+            return applications
+        query = self._database.dialect.query.from_(APPLIED).select(APPLIED.result_name, APPLIED.href)
+        rows = await session.fetch(query.where(APPLIED.result_name.isin(list(live))), "places of live runs")
+        outrun = {name for name, href in rows if href != live[name]}
+        return [application for application in applications if application.run.result_name not in outrun]
 
-    async def _number_names(
-        self, session: Session, run: PreparedRun, question_no: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        numbering = self._numbering(
-            run.benchmark, BenchmarkTables(run.benchmark).question_names, "name_no", "question_no", "question_id"
-        )
-        await numbering.refresh(session, self._database.dialect)
-        ids = (question.question_id for question in run.questions)
-        numbers, new = numbering.number_all(zip(question_no.tolist(), ids, strict=True))
-        rows = [(number, *name) for name, number in new.items()]
-        await session.insert(numbering.table, ["name_no", "question_no", "question_id"], rows)
-        return np.array(numbers, dtype=np.int32)
-
-    async def _number_combinations(self, session: Session, run: PreparedRun, spec: BenchmarkSpec) -> NDArray[np.int32]:
-        columns = [field_column(field.name) for field in spec.fields]
-        numbering = self._numbering(run.benchmark, BenchmarkTables(run.benchmark).combinations, "combination", *columns)
-        await numbering.refresh(session, self._database.dialect)
-        numbers, new = numbering.number_all(run.combinations)
-        rows = [(number, *values) for values, number in new.items()]
-        await session.insert(numbering.table, ["combination", *columns], rows)
-        return np.array(numbers, dtype=np.int32)
-
-    async def _insert_sums(self, session: Session, run: PreparedRun, run_no: int, summed: _Summed) -> None:
-        """Insert the sums, and those of their question sets that are not there yet."""
-        tables = BenchmarkTables(run.benchmark)
-        sets = {summed.set_no: summed.asked} | {cell.set_no: cell.questions for cell in summed.cells}
-        table = tables.question_sets
-        query = self._database.dialect.query.from_(table).select(table.set_no)
-        known: set[int] = set()
-        for some in in_batches(sets):
-            known |= {number for (number,) in await session.fetch(query.where(table.set_no.isin(some)))}
-        rows = [(number, set_members(questions)) for number, questions in sets.items() if number not in known]
-        await session.insert(table, ["set_no", "members"], rows)
-        await session.insert(
-            tables.sums,
-            ["run_no", "combination", "set_no", *SUM_COLUMNS],
-            [(run_no, cell.combination, cell.set_no, *cell.values) for cell in summed.cells],
-        )
-
-    def _numbering(self, benchmark: str, table: Table, number: str, *keys: str) -> Numbering:
-        return self._numberings.setdefault((benchmark, number), Numbering(table, number, keys))
-
-
-def _sum_up(
-    run: PreparedRun, question_no: NDArray[np.int32], name_no: NDArray[np.int32], combination: NDArray[np.int32]
-) -> _Summed:
-    """All the computing for one run, in one go, off the event loop."""
-    columns = answer_columns(run.questions, question_no, name_no, combination)
-    cells = sum_by_combination(columns)
-    asked = np.unique(question_no)
-    n_scored, score_sum = SUM_COLUMNS.index("n_scored"), SUM_COLUMNS.index("score_sum")
-    return _Summed(
-        packed=pack(columns),
-        cells=cells,
-        asked=asked,
-        set_no=set_number(asked),
-        n_scored=int(sum(cell.values[n_scored] for cell in cells)),
-        score_sum=sum(cell.values[score_sum] for cell in cells),
-    )
+    async def _greatest_run(self, session: Session) -> int:
+        query = self._database.dialect.query.from_(RUNS).select(fn.Max(RUNS.run_no))
+        [(greatest,)] = await session.fetch(query, "greatest run number")
+        return int(greatest or 0)

@@ -1,16 +1,18 @@
 """Decides what becomes of a fetched result, before any SQL: pure, and run off the event loop."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 
 import msgspec
+import numpy as np
 
-from analysis_service.projection.question_keys import question_keys
 from shared.problems import Problem
 from shared.registry.specs import BenchmarkSpec, Registry
 from shared.results import LiveRunState, ResultState
 from shared.strict_json import read_json
-from shared.submission import Question, check_against, learn, read_questions, stated_score
+from shared.submission import Question, Status, check_against, learn, read_questions, stated_score
 from shared.timestamps import sort_key
 
 REASON_MAX = 2000
@@ -43,7 +45,13 @@ class StoredDocument(msgspec.Struct, frozen=True):
     """Of a live run, whose data are its questions so far while it goes on, and nothing after."""
 
 
-learn(StoredDocument)
+class _Asked(msgspec.Struct):
+    """Data that are questions, read without a step in between."""
+
+    questions: list[Question]
+
+
+learn(StoredDocument, _Asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +71,28 @@ class PreparedRun:
     registry_hash: str
     """The benchmark's fingerprint that this was decided by; empty where it is not registered."""
     spec: BenchmarkSpec | None
-    questions: tuple[Question, ...]
-    keys: tuple[str, ...]
-    """Of each question, what makes it the same one in all runs."""
-    combinations: tuple[tuple[str | int | float | None, ...], ...]
-    """Of each question, the values of the benchmark's fields as the SQL store keeps them."""
+    questions: Sequence[Question]
+    digest: bytes
+    """Of the ids, hashes and metadata of the questions in their order: the same for most runs of a benchmark, so that
+    what follows from these is worked out once."""
     stated_score: float | None
     live: LiveRunState | None
     """None of a result."""
 
 
-def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
-    """Decide about the result or live run in `body`, the answer of GET at an entry's href."""
+def _unknown(_digest: bytes) -> bool:
+    return False
+
+
+def prepare_run(body: bytes, registry: Registry, is_known: Callable[[bytes], bool] = _unknown) -> PreparedRun:
+    """Decide about the result or live run in `body`, the answer of GET at an entry's href.
+
+    `is_known` says of a digest whether questions with it were found valid before; only their scores are checked then.
+    """
     document = msgspec.json.decode(body, type=StoredDocument)
     spec = registry.benchmarks.get(document.benchmark_name)
-    questions: tuple[Question, ...] = ()
+    questions: Sequence[Question] = ()
+    digest = b""
     stated: float | None = None
     state, reason = AppliedState.APPLIED, None
     if document.state is ResultState.INVALIDATED:
@@ -87,12 +102,7 @@ def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
         reason = f"benchmark {document.benchmark_name!r} is not registered"
     else:
         try:
-            value = read_json(bytes(document.data))
-            if not isinstance(value, dict | list):
-                raise TypeError("the results service keeps only objects and arrays as data")
-            questions = tuple(read_questions(value) or ())
-            check_against(spec, questions)
-            stated = stated_score(value) if not questions else None
+            questions, digest, stated = _read(document.data, spec, is_known)
         except Problem as problem:
             state, reason, questions = AppliedState.REJECTED, problem.detail[:REASON_MAX], ()
     return PreparedRun(
@@ -109,15 +119,56 @@ def prepare_run(body: bytes, registry: Registry) -> PreparedRun:
         registry_hash=spec.fingerprint if spec else "",
         spec=spec,
         questions=questions,
-        keys=question_keys(questions),
-        combinations=tuple(_combination(question, spec) for question in questions) if spec else (),
+        digest=digest,
         stated_score=stated,
         live=document.live,
     )
 
 
-def _combination(question: Question, spec: BenchmarkSpec) -> tuple[str | int | float | None, ...]:
-    return tuple(
-        None if (value := question.metadata.get(field.name)) is None else field.type.stored(value)
-        for field in spec.fields
+def _read(
+    data: msgspec.Raw, spec: BenchmarkSpec, is_known: Callable[[bytes], bool]
+) -> tuple[Sequence[Question], bytes, float | None]:
+    """The questions and their digest, or the score stated in their place. A Problem says why they cannot be taken."""
+    try:
+        asked: Sequence[Question] = msgspec.json.decode(data, type=_Asked).questions
+    except (msgspec.MsgspecError, RecursionError):
+        pass  # no questions, or what the strict reading has words for
+    else:
+        digest = _digest(asked, spec)
+        if is_known(digest) and _are_scores_valid(asked, spec):
+            return asked, digest, None
+    value = read_json(bytes(data))
+    if not isinstance(value, dict | list):
+        raise TypeError("the results service keeps only objects and arrays as data")
+    questions = read_questions(value) or []
+    check_against(spec, questions)
+    return questions, _digest(questions, spec), None if questions else stated_score(value)
+
+
+def _digest(questions: Sequence[Question], spec: BenchmarkSpec) -> bytes:
+    asked = [
+        (question.question_id, question.attempt, question.content_hash, question.metadata) for question in questions
+    ]
+    return blake2b(msgspec.json.encode((spec.fingerprint, asked)), digest_size=16).digest()
+
+
+def _are_scores_valid(questions: Sequence[Question], spec: BenchmarkSpec) -> bool:
+    scores = np.array([question.score for question in questions], dtype=np.float64)
+    is_absent = np.isnan(scores)
+    is_scored = np.array([question.status is Status.SCORED for question in questions], dtype=np.bool_)
+    return not (is_absent & is_scored).any() and bool(
+        (is_absent | ((scores >= spec.score_min) & (scores <= spec.score_max))).all()
     )
+
+
+Combination = tuple[str | int | float | None, ...]
+"""The values of a benchmark's fields as the SQL store keeps them."""
+
+
+def combinations_of(questions: Sequence[Question], spec: BenchmarkSpec) -> list[Combination]:
+    """Of each question the combination of its metadata."""
+    fields = [(field.name, field.type.stored) for field in spec.fields]
+    return [
+        tuple(None if (value := question.metadata.get(name)) is None else stored(value) for name, stored in fields)
+        for question in questions
+    ]

@@ -15,8 +15,6 @@ class StrayRows:
     """Rows of a run number in `table` that belong to no applied result."""
 
     run_no: int
-    benchmark: str | None
-    """Whose table it is; None of one that all benchmarks share."""
     table: Table
     result_name: str | None
     """Of a row of `runs`."""
@@ -36,42 +34,44 @@ class StrayRows:
 
 async def remove_result(projection: Projection, dialect: Dialect, result_name: str, *, found: int) -> bool:
     """Take a result out; False, and nothing happens, if it is not applied as of the entry `found` any more."""
-    async with projection.locked() as session:
-        if await projection.applied_seq(session, result_name) != found:
+    async with projection.locked() as writing:
+        session = writing.session
+        its_row = APPLIED.result_name == result_name
+        applied = dialect.query.from_(APPLIED).select(APPLIED.seq, APPLIED.benchmark).where(its_row)
+        rows = await session.fetch(applied, "entry and benchmark of a result")
+        if [seq for seq, _ in rows] != [found]:
             return False
         runs = dialect.query.from_(RUNS).select(RUNS.run_no, RUNS.benchmark).where(RUNS.result_name == result_name)
-        for run_no, benchmark in await session.fetch(runs):
-            await projection.delete_run(session, run_no, benchmark)
-        await session.execute(dialect.query.from_(APPLIED).delete().where(APPLIED.result_name == result_name))
-        await projection.advance(session, position=None)
+        await writing.delete_runs(dict(await session.fetch(runs, "runs of a result")))
+        await session.execute(dialect.query.from_(APPLIED).delete().where(its_row))
+        writing.changed((), [benchmark for _, benchmark in rows])
         return True
 
 
 async def remove_stray(projection: Projection, dialect: Dialect, stray: StrayRows) -> bool:
     """Take rows out that belong to no result; False, and nothing happens, if by now they do."""
-    async with projection.locked() as session:
-        owners = dialect.query.from_(RUNS).select(RUNS.benchmark).where(RUNS.run_no == stray.run_no)
-        benchmarks = [benchmark for (benchmark,) in await session.fetch(owners)]
+    async with projection.locked() as writing:
+        session = writing.session
+        owners = dialect.query.from_(RUNS).select(RUNS.run_no, RUNS.benchmark).where(RUNS.run_no == stray.run_no)
+        owned: dict[int, str] = dict(await session.fetch(owners, "benchmark of a run"))
         if stray.result_name is None:
-            if benchmarks and stray.benchmark in (None, *benchmarks):
+            if owned:
                 return False
-            rows = dialect.query.from_(stray.table).delete().where(stray.table.run_no == stray.run_no)
-            await session.execute(rows)
-        else:
-            applied = (APPLIED.result_name == stray.result_name) & (APPLIED.state == AppliedState.APPLIED.value)
-            if await session.fetch(dialect.query.from_(APPLIED).select(APPLIED.seq).where(applied)):
-                return False
-            for benchmark in benchmarks:
-                await projection.delete_run(session, stray.run_no, benchmark)
-        await projection.advance(session, position=None)
+            await session.execute(dialect.query.from_(stray.table).delete().where(stray.table.run_no == stray.run_no))
+            return True
+        applied = (APPLIED.result_name == stray.result_name) & (APPLIED.state == AppliedState.APPLIED.value)
+        query = dialect.query.from_(APPLIED).select(APPLIED.seq).where(applied)
+        if await session.fetch(query, "applied state of a result"):
+            return False
+        await writing.delete_runs(owned)
         return True
 
 
 async def go_back(projection: Projection, position: int, *, to: int) -> bool:
     """Set the position back, where the feed went back; False if it is not `position` any more."""
     try:
-        async with projection.locked(expected=position) as session:
-            await projection.advance(session, position=to)
+        async with projection.locked(expected=position) as writing:
+            writing.position = to
     except FeedGap:
         return False
     return True

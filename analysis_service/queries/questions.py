@@ -1,11 +1,13 @@
 """Looking up questions by the ids that they came under. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pypika import Order
+from pypika.analytics import RowNumber
 from pypika.queries import QueryBuilder
 
 from analysis_service.database.dialect import Dialect
+from analysis_service.queries.sums import one_of
 from analysis_service.queries.tables import ANSWERS, BenchmarkTables, field_column
 
 _AFTER_ALL = "\U0010ffff"
@@ -28,11 +30,14 @@ def keys_query(dialect: Dialect, benchmark: str, numbers: list[int]) -> QueryBui
     return query.where(questions.question_no.isin(numbers))
 
 
-def ids_query(dialect: Dialect, benchmark: str, question_no: int, limit: int) -> QueryBuilder:
-    """Rows: question_id — those that a question came under."""
+def ids_query(dialect: Dialect, benchmark: str, numbers: list[int], limit: int) -> QueryBuilder:
+    """Rows: question_no, question_id — those that each of these questions came under, at most `limit` of each."""
     names = BenchmarkTables(benchmark).question_names
-    query = dialect.query.from_(names).select(names.question_id).where(names.question_no == question_no)
-    return query.orderby(names.question_id).limit(limit)
+    place = RowNumber().over(names.question_no).orderby(names.question_id).as_("place")  # type: ignore[no-untyped-call]
+    placed = dialect.query.from_(names).select(names.question_no, names.question_id, place)
+    placed = placed.where(names.question_no.isin(numbers))
+    query = dialect.query.from_(placed).select(placed.question_no, placed.question_id).where(placed.place <= limit)
+    return query.orderby(placed.question_no, placed.question_id)
 
 
 def names_query(dialect: Dialect, benchmark: str, name_nos: list[int]) -> QueryBuilder:
@@ -48,9 +53,10 @@ def values_query(dialect: Dialect, benchmark: str, fields: Sequence[str], number
     return dialect.query.from_(table).select(table.combination, *columns).where(table.combination.isin(numbers))
 
 
-def answers_query(dialect: Dialect, run_nos: list[int]) -> QueryBuilder:
-    """Rows: run_no, packed."""
-    return dialect.query.from_(ANSWERS).select(ANSWERS.run_no, ANSWERS.packed).where(ANSWERS.run_no.isin(run_nos))
+def answers_query(dialect: Dialect, run_nos: Collection[int]) -> QueryBuilder:
+    """Rows: run_no, packed — of these runs, by number."""
+    query = dialect.query.from_(ANSWERS).select(ANSWERS.run_no, ANSWERS.packed)
+    return query.where(one_of(ANSWERS.run_no, run_nos)).orderby(ANSWERS.run_no)
 
 
 def neighbours_query(dialect: Dialect, benchmark: str, question_id: str, limit: int, *, before: bool) -> QueryBuilder:

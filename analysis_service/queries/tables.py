@@ -10,7 +10,10 @@ from shared.names import table_suffix
 FEED_STATE = Table("feed_state")
 APPLIED = Table("applied")
 RUNS = Table("runs")
+SUMS = Table("sums")
 ANSWERS = Table("answers")
+RUN_VERSIONS = Table("run_versions")
+BENCHMARK_VERSIONS = Table("benchmark_versions")
 BENCHMARK_FIELDS = Table("benchmark_fields")
 
 
@@ -41,33 +44,11 @@ class BenchmarkTables:
         return Table(f"question_sets_{table_suffix(self.benchmark)}")
 
     @cached_property
-    def sums(self) -> Table:
-        """One row a run and combination: counts, sums, and the set of its questions."""
-        return Table(f"sums_{table_suffix(self.benchmark)}")
+    def layouts(self) -> Table:
+        """What the columns of packed sums are about, cell by cell; each stored once, whatever runs have it."""
+        return Table(f"layouts_{table_suffix(self.benchmark)}")
 
 
 def field_column(field: str) -> str:
     """The column of a metadata field; the prefix keeps it apart from SQL's words and our own columns."""
     return f"f_{field}"
-
-
-SUM_COLUMNS = (
-    "n_scored", "n_refused", "n_truncated", "n_error", "n_unscored",
-    "score_sum", "score_square_sum", "question_weight", "question_mean_sum",
-    "latency_n", "latency_ms_sum", "input_tokens_n", "input_tokens_sum", "output_tokens_n", "output_tokens_sum",
-    "cost_n", "cost_usd_sum",
-)  # fmt: skip
-"""What is summed of each (run, combination); a cell of any group-by is the column-wise sum of its rows."""
-
-REAL_SUM_COLUMNS = frozenset(
-    {
-        "score_sum",
-        "score_square_sum",
-        "question_weight",
-        "question_mean_sum",
-        "latency_ms_sum",
-        "input_tokens_sum",
-        "output_tokens_sum",
-        "cost_usd_sum",
-    }
-)

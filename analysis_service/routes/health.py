@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from analysis_service.database import Database
 from analysis_service.projection.consumer import Progress
-from shared.analysis import AnalysisHealth, FeedHealth, PoolHealth
+from shared.analysis import AnalysisHealth, FeedHealth, PoolHealth, ReplicaHealth
 from shared.problems import Problem
 from shared.results import StoreHealth
 from shared.version import VERSION
@@ -29,10 +29,16 @@ async def get_health(request: Request, response: Response) -> AnalysisHealth:
         response.headers["Retry-After"] = "2"
     stopped = progress.stopped
     status = "unavailable" if detail else "degraded" if stopped or progress.head is None else "ok"
+    replicas = [
+        ReplicaHealth(host=host.host, used=host.is_used, behind=host.is_behind, pool=PoolHealth(**asdict(host.pool)))
+        for host in database.hosts()
+        if host.is_replica
+    ]
     return AnalysisHealth(
         status=status,
         store=StoreHealth(engine=database.dialect.engine, reachable=detail is None, detail=detail),
         pool=PoolHealth(**asdict(database.pool_state())),
+        replicas=replicas,
         feed=FeedHealth(position=progress.position, lag=progress.lag, applying=progress.applying, stopped=stopped),
         version=VERSION,
     )

@@ -6,7 +6,7 @@ from analysis_service.reconcile import Mending, Reconciler
 from shared.guard import require
 from shared.json_lines import JsonLineStream, in_lines
 from shared.keys import Scope
-from shared.reconciliation import ReconciliationLine, ReconciliationRequest
+from shared.reconciliation import ProjectionReconciliationRequest, ReconciliationLine
 from shared.web import StrictRoute
 
 router = APIRouter(route_class=StrictRoute, tags=["operations"])
@@ -19,7 +19,11 @@ router = APIRouter(route_class=StrictRoute, tags=["operations"])
     responses={200: {"model": ReconciliationLine, "description": "A line for each step, then the report"}},
     dependencies=[require(Scope.ADMIN)],
 )
-async def post_reconciliation(wanted: ReconciliationRequest, request: Request) -> JsonLineStream:
-    """What is applied against the feed up to the position; `repair` applies anew, and removes what the feed lacks."""
+async def post_reconciliation(wanted: ProjectionReconciliationRequest, request: Request) -> JsonLineStream:
+    """What is applied against the feed up to the position, and runs' sums against their answers.
+
+    `repair` applies anew, and removes what the feed lacks.
+    """
     reconciler: Reconciler = request.app.state.reconciler
-    return await in_lines(reconciler.compare(Mending.ALL if wanted.repair else Mending.NONE))
+    mending = Mending.ALL if wanted.repair else Mending.NONE
+    return await in_lines(reconciler.compare(mending, sums=wanted.sums))

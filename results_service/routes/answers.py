@@ -1,13 +1,12 @@
-"""Answers to reads: JSON that is text already, entity tags, what a caller takes and what it has. RFC 9110."""
+"""Answers to reads: JSON that is text already, and what a caller takes. RFC 9110."""
 
 import re
-from hashlib import sha256
 
 from fastapi import Request, Response
 
+from shared.entity_tags import entity_tag, is_known
 from shared.problems import Fault, invalid
 
-_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 
 
@@ -34,17 +33,6 @@ def read_flag(request: Request, name: str) -> bool:
     if value not in ("true", "false"):
         raise invalid(Fault(place=f"query.{name}", detail=f"must be true or false, is {value[:100]!r}"))
     return value == "true"
-
-
-def entity_tag(content: bytes, variant: str = "") -> str:
-    """A strong tag of `content`; `variant` tells apart what is sent in different encodings."""
-    return f'"{sha256(content).hexdigest()[:32]}{variant}"'
-
-
-def is_known(request: Request, tag: str) -> bool:
-    """Whether `If-None-Match` says that the caller has this already."""
-    known = ",".join(request.headers.getlist("if-none-match"))
-    return known.strip() == "*" or tag in _TAG.findall(known)
 
 
 def takes_zstd(request: Request) -> bool:

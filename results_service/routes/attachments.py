@@ -11,9 +11,10 @@ from fastapi.responses import StreamingResponse
 
 from results_service.attachments import AttachedFile
 from results_service.documents import stored_id
-from results_service.routes.answers import Json, answer_json, is_known
+from results_service.routes.answers import Json, answer_json
 from results_service.routes.dependencies import TheAttachments, TheReader
 from shared.attachments import FileList, FileSummary
+from shared.entity_tags import is_known
 from shared.guard import require
 from shared.keys import Scope
 from shared.problems import RangeNotSatisfiable

@@ -8,8 +8,9 @@ from fastapi.responses import StreamingResponse
 
 from results_service.listing import ListQuery
 from results_service.reading import StoredResult
-from results_service.routes.answers import Json, answer_json, entity_tag, is_known, refuse_repeats, takes_zstd
+from results_service.routes.answers import Json, answer_json, refuse_repeats, takes_zstd
 from results_service.routes.dependencies import TheReader
+from shared.entity_tags import entity_tag, is_known
 from shared.guard import require
 from shared.keys import Scope
 from shared.results import ResultDetail, ResultKind, ResultPage

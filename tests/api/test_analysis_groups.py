@@ -24,6 +24,51 @@ async def test_the_answers_shape(sample_stack: Stack) -> None:
     assert all(run["coverage"] == 1 and run["registered"] for run in answer["runs"])
 
 
+async def test_explaining_tells_the_plan(sample_stack: Stack) -> None:
+    request: dict[str, Any] = {"benchmark": "math500", "level1": "subject", "runs": "all"}
+    plain = (await sample_stack.analyze(**request)).json()
+    response = await sample_stack.analyze(**request, explain=True)
+    explained = response.json()
+    plan = explained.pop("plan")
+    assert explained == plain, "the answer is the same"
+    assert (plan["kind"], plan["runs"], plan["answers"]) == ("sums", len(plain["runs"]), 0)
+    assert plan["cells"] >= len(plain["rows"])
+    assert {statement["name"] for statement in plan["statements"]} >= {"packed sums"}
+    again = (await sample_stack.analyze(**request, explain=True)).json()["plan"]
+    assert [statement["name"] for statement in again["statements"]] == ["packed sums"], "it really ran again"
+
+
+async def test_shared_questions_are_those_of_all_chosen_runs(stack: Stack) -> None:
+    def run_of(model: str, asked: range) -> dict[str, Any]:
+        questions = [
+            {"question_id": f"q{number}", "score": number / 10, "metadata": {"subject": "ab"[number % 2]}}
+            for number in asked
+        ]
+        return {
+            "run_id": model,
+            "benchmark_name": "math500",
+            "timestamp": "2024-01-01T00:00:00Z",
+            "model_id": model,
+            "source": "tests",
+            "data": {"questions": questions},
+        }
+
+    await stack.push(run_of("gpt-4", range(6)), run_of("gpt-4o", range(3, 9)), run_of("deepseek-r1", range(8, 9)))
+    request: dict[str, Any] = {"benchmark": "math500", "level1": "subject", "explain": True, "shared_questions": True}
+    two = (await stack.analyze(**request, models=["gpt-4", "gpt-4o"])).json()
+    assert two["plan"]["kind"] == "answers"
+    for model in ("gpt-4", "gpt-4o"):
+        rows = {row["subject"]: row for row in two["rows"] if row["model"] == model}
+        assert {name: (row["n"], row["n_questions"], row["mean"]) for name, row in rows.items()} == {
+            "a": (1, 1, 0.4), "b": (2, 2, 0.4),
+        }  # fmt: skip
+    one = (await stack.analyze(**request, models=["gpt-4"])).json()
+    assert (one["plan"]["kind"], sum(row["n"] for row in one["rows"])) == ("sums", 6)
+    none = (await stack.analyze(**request)).json()
+    assert none["rows"] == []
+    assert any("no question was asked by every chosen run of math500" in warning for warning in none["warnings"])
+
+
 async def test_every_run_has_the_mean_of_its_answers(sample_stack: Stack) -> None:
     rows = (await sample_stack.analyze(benchmark="math500", level1="run", runs="all")).json()["rows"]
     runs = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from fastapi import FastAPI
 
 from analysis_service.app import create_app as create_analysis
 from analysis_service.database import Database
-from analysis_service.queries.tables import APPLIED, RUNS
+from analysis_service.packed_sums import COST_COLUMNS, SCORE_COLUMNS
+from analysis_service.queries.tables import APPLIED, RUNS, SUMS
 from analysis_service.settings import AnalysisSettings
 from results_service.app import create_app as create_results
 from results_service.settings import ResultsSettings
 from scorehouse.calls import Service
-from scorehouse.check_command import run_check
+from scorehouse.check_command import CheckOptions, run_check
 from scorehouse.client import AsyncScorehouse
 from tests.api.conftest import serve, until
 
@@ -38,9 +40,9 @@ class Services:
     analysis: FastAPI
     mongo: "pymongo.database.Database[dict[str, Any]]"
 
-    async def check(self, *, repair: bool = False, as_json: bool = False) -> int:
+    async def check(self, **options: bool) -> int:
         """Run the command; its exit code."""
-        return await asyncio.to_thread(run_check, self.results_url, self.analysis_url, repair=repair, as_json=as_json)
+        return await asyncio.to_thread(run_check, CheckOptions(self.results_url, self.analysis_url, **options))
 
     async def push(self, document: dict[str, Any], key: str = "admin") -> None:
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as client:
@@ -231,7 +233,7 @@ async def test_a_start_mends_what_was_lost_while_it_was_down(
         async def is_back() -> bool:
             async with database.snapshot() as session:
                 query = database.dialect.query.from_(RUNS).select(RUNS.run_no).where(RUNS.result_name == name(1))
-                return bool(await session.fetch(query))
+                return bool(await session.fetch(query, "rows of a test"))
 
         await until(is_back)
         assert await running.check() == 0
@@ -261,10 +263,8 @@ async def test_it_needs_a_key_with_the_scope_admin(
 async def test_a_results_service_that_goes_away_is_told(
     services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        await asyncio.to_thread(run_check, "http://127.0.0.1:1", services.analysis_url, repair=False, as_json=False)
-        == 1
-    )
+    nowhere = CheckOptions("http://127.0.0.1:1", services.analysis_url)
+    assert await asyncio.to_thread(run_check, nowhere) == 1
     assert "cannot reach the results service" in capsys.readouterr().err
     feed = services.analysis.state.reconciler.feed
     async with httpx.AsyncClient(base_url="http://127.0.0.1:1") as nobody:
@@ -273,10 +273,37 @@ async def test_a_results_service_that_goes_away_is_told(
         assert "the feed cannot be compared" in capsys.readouterr().err
 
 
+async def test_sums_that_are_not_what_the_answers_come_to(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database: Database = services.analysis.state.reader.database
+    async with database.transaction() as session:
+        await session.execute(database.dialect.query.from_(SUMS).delete().where(SUMS.run_no == 2))
+        wrong = struct.pack("<d", 1.0) * len(SCORE_COLUMNS), struct.pack("<d", 0.0) * len(COST_COLUMNS)
+        await session.insert(SUMS, ["run_no", "scores", "costs"], [(2, *wrong)])  # of a run with one cell
+    assert await services.check(quick=True) == 0
+    assert await services.check() == 1
+    told = capsys.readouterr().out
+    assert "other-sums" in told
+    assert "run `scorehouse check --repair`" in told
+    assert await services.check(repair=True) == 0
+    assert await services.check() == 0
+
+
+async def test_the_results_service_has_no_sums_to_be_asked_about(services: Services) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{services.results_url}/reconciliation", json={"sums": False})
+        assert answer.status_code == 422
+        answer = await client.post(f"{services.analysis_url}/reconciliation", json={"sums": "no"})
+        assert answer.status_code == 422
+
+
 async def test_lines_say_how_far_it_has_come(services: Services) -> None:
     async with AsyncScorehouse(services.results_url, services.analysis_url) as house:
         lines = [line async for line in house.reconcile(Service.ANALYSIS)]
-        assert [line.phase for line in lines] == ["feed", "feed", "runs", "done"]
+        assert [line.phase for line in lines] == ["feed", "feed", "runs", "sums", "done"]
         assert (lines[1].done, lines[1].total) == (3, 3)
+        lines = [line async for line in house.reconcile(Service.ANALYSIS, sums=False)]
+        assert [line.phase for line in lines] == ["feed", "feed", "runs", "done"]
         lines = [line async for line in house.reconcile(Service.RESULTS, repair=True)]
         assert [line.phase for line in lines] == ["results", "results", "feed", "done"]

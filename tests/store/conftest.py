@@ -20,19 +20,16 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
     """Opens this test's store; each call is another instance on the same data."""
     if request.param == "sqlite":
 
-        def open_file(acquire_timeout_s: float = 10, query_timeout_s: float = 10, size: int = 4, **_: Any) -> Any:
-            file = tmp_path / "store.sqlite"
-            return open_sqlite(file, readers=size, acquire_timeout_s=acquire_timeout_s, query_timeout_s=query_timeout_s)
+        def open_file(size: int = 4, overflow: int = 0, **limits: Any) -> Any:
+            return open_sqlite(tmp_path / "store.sqlite", readers=size + overflow, **limits)
 
         yield open_file
         return
     with own_database(request.getfixturevalue(request.param)) as address:
 
-        def open_server(
-            acquire_timeout_s: float = 10, query_timeout_s: float = 10, size: int = 4, overflow: int = 0
-        ) -> Any:
-            limits = PoolLimits(size=size, overflow=overflow, acquire_timeout_s=acquire_timeout_s)
-            return open_mysql(address, limits, query_timeout_s=query_timeout_s)
+        def open_server(size: int = 4, overflow: int = 0, acquire_timeout_s: float = 10, **limits: Any) -> Any:
+            pool = PoolLimits(size=size, overflow=overflow, acquire_timeout_s=acquire_timeout_s)
+            return open_mysql(address, pool, **limits)
 
         yield open_server
 

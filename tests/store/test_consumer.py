@@ -121,7 +121,7 @@ async def test_of_the_parts_on_a_page_only_a_live_runs_last_is_fetched(fake: Fak
         fake.add("a", kind="discarded", live="discarded")
         await reached(lambda: progress.position == 65)
     async with open_sqlite(tmp_path / "a") as database, database.snapshot() as session:
-        names = await session.fetch(database.dialect.query.from_(APPLIED).select(APPLIED.result_name))
+        names = await session.fetch(database.dialect.query.from_(APPLIED).select(APPLIED.result_name), "rows of a test")
     assert len(names) == 22, "twenty results, b and d; a is discarded, of c the result is still to come"
 
 
@@ -169,7 +169,7 @@ async def test_a_feed_that_ends_before_what_was_applied_is_another(fake: FakeRes
 async def test_what_was_decided_under_another_registry_is_applied_anew_in_batches(
     fake: FakeResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "REAPPLY_BATCH", 2)
+    monkeypatch.setattr(consumer, "REAPPLY_PAGE", 2)
     for number in range(5):
         fake.add(f"r{number}")
     async with following(tmp_path / "a") as progress:
@@ -178,9 +178,10 @@ async def test_what_was_decided_under_another_registry_is_applied_anew_in_batche
         await session.execute(database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "former"))
     fingerprints = {name: spec.fingerprint for name, spec in REGISTRY.benchmarks.items()}
     async with following(tmp_path / "a") as progress:
-        await reached(lambda: progress.position == 5)
+        await reached(progress.started.is_set)
+        assert (progress.reapplied, progress.to_reapply) == (5, 5)
     async with open_sqlite(tmp_path / "a") as database:
-        assert await Projection(database, REGISTRY.hash).outdated(fingerprints, 10) == []
+        assert await Projection(database, REGISTRY.hash).outdated(fingerprints, after=0, limit=10) == []
 
 
 async def test_an_instance_whose_registry_is_not_the_newest_says_so(fake: FakeResults, tmp_path: Path) -> None:

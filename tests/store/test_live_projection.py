@@ -1,23 +1,23 @@
 """Live runs in the projection, on every engine: shown as far as they have come, replaced by their results, removed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from analysis_service.analyze import analyze
 from analysis_service.database import Database
-from analysis_service.projection.apply import FeedGap, Projection
+from analysis_service.group_by.analyze import analyze
+from analysis_service.projection.apply import Application, FeedGap, Projection
 from analysis_service.projection.prepare import PreparedRun
-from analysis_service.queries.tables import ANSWERS, APPLIED, RUNS, BenchmarkTables
+from analysis_service.queries.tables import ANSWERS, APPLIED, RUNS, SUMS
 from analysis_service.reader import Reader
-from analysis_service.runs import fetch_runs
+from analysis_service.runs import Run
 from analysis_service.schema import prepare_schema
 from shared.analysis import AnalysisRequest
 from shared.registry.load import load_registry
 from tests.documents import applied_as, entry_of, make_answer, prepare
 
 REGISTRY = load_registry()
-TABLES = BenchmarkTables("math500")
 
 
 @pytest.fixture
@@ -38,19 +38,25 @@ def ended(state: str) -> PreparedRun:
     return prepare(REGISTRY, data={}, live=state)
 
 
+async def stored_runs(database: Database, benchmark: str = "math500") -> Sequence[Run]:
+    """The runs, oldest first."""
+    async with Reader(database, REGISTRY, max_groups=100).snapshot() as snapshot:
+        return snapshot.runs_of(benchmark).runs
+
+
 async def shown(database: Database) -> list[tuple[int, bool]]:
     """Questions of the runs, and whether they are live."""
-    async with database.snapshot() as session:
-        runs = await fetch_runs(session, database.dialect, REGISTRY)
-    return [(run.n_questions, run.live) for run in runs]
+    return [(run.n_questions, run.live) for run in await stored_runs(database)]
 
 
 async def rows(database: Database) -> dict[str, int]:
     """How many rows the tables have that belong to runs."""
     counts = {}
     async with database.snapshot() as session:
-        for table in (RUNS, ANSWERS, APPLIED, TABLES.sums):
-            counts[table.get_table_name()] = len(await session.fetch(database.dialect.query.from_(table).select("*")))
+        for table in (RUNS, ANSWERS, APPLIED, SUMS):
+            counts[table.get_table_name()] = len(
+                await session.fetch(database.dialect.query.from_(table).select("*"), "rows of a test")
+            )
     return counts
 
 
@@ -94,8 +100,7 @@ async def test_a_live_run_does_not_say_how_large_a_benchmark_is(database: Databa
         [so_far(4, benchmark="ds-mmlu", live=None), so_far(8, benchmark="ds-mmlu", run_id="r2")], start=1
     ):
         await projection.apply(entry_of(run, seq), run)
-    async with database.snapshot() as session:
-        runs = await fetch_runs(session, database.dialect, REGISTRY)
+    runs = await stored_runs(database, "ds-mmlu")
     assert [(run.n_questions, run.live, run.coverage) for run in runs] == [(4, False, 1.0), (8, True, 1.0)]
 
 
@@ -108,10 +113,11 @@ async def test_a_discarded_run_leaves_nothing(database: Database) -> None:
 
 async def test_entries_that_do_not_matter_are_passed_in_the_same_step(database: Database) -> None:
     projection = Projection(database, "")
-    await projection.apply(entry_of(so_far(9), 40, "part"), so_far(9), after=0)
+    run, href = so_far(9), entry_of(so_far(9), 40, "part").href
+    await projection.apply_all([Application(run, 40, href)], after=0)
     assert await projection.position() == 40
     with pytest.raises(FeedGap):
-        await projection.apply(entry_of(so_far(9), 42, "part"), so_far(9), after=41)
+        await projection.apply_all([Application(run, 42, href)], after=41)
 
 
 @pytest.mark.parametrize(("by_now", "expected"), [("finished", []), ("discarded", []), ("live", [(3, True)])])
@@ -125,10 +131,10 @@ async def test_a_live_run_under_a_changed_registry(
     async with database.transaction() as session:
         await session.execute(database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "former"))
     fingerprints = {name: spec.fingerprint for name, spec in REGISTRY.benchmarks.items()}
-    [outdated] = await projection.outdated(fingerprints, 10)
-    assert outdated == applied_as(run, 1)
-    await projection.reapply(outdated, so_far(3) if by_now == "live" else ended(by_now))
-    assert await projection.outdated(fingerprints, 10) == []
+    outdated = await projection.outdated(fingerprints, after=0, limit=10)
+    assert outdated == [applied_as(run, 1)]
+    await projection.reapply(outdated, [so_far(3) if by_now == "live" else ended(by_now)])
+    assert await projection.outdated(fingerprints, after=0, limit=10) == []
     assert await shown(database) == expected
 
 

@@ -8,25 +8,28 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from pypika import CustomFunction, Field, MySQLQuery, Table
 from pypika import functions as fn
 
-from analysis_service.database import Database
+from analysis_service.database import Database, StoreVersion
 from analysis_service.database.dialect import Engine, mysql_dialect
-from analysis_service.database.mysql import MysqlAddress, PoolLimits, open_mysql
+from analysis_service.database.mysql import MysqlAddress, MysqlDatabase, PoolLimits, open_mysql
 from analysis_service.database.sqlite import open_sqlite
 from analysis_service.queries.tables import FEED_STATE
 from analysis_service.schema import prepare_schema
 from shared.problems import PoolExhausted, StoreUnavailable, TimeLimit
 from shared.process import StartFailed
 from shared.registry.specs import Registry
-from tests.sql_servers import Mariadbd, missing
+from tests.sql_servers import Mariadbd, missing, own_database
 from tests.store.conftest import OpenStore
 
+CURRENT_DATABASE = CustomFunction("DATABASE")()
 NO_REGISTRY = Registry({}, {})
 
 
 async def test_an_exhausted_pool_is_told_after_the_time_out(open_store: OpenStore) -> None:
     async with open_store(size=2, acquire_timeout_s=0.3) as database:
+        await prepare_schema(database, NO_REGISTRY)
         async with AsyncExitStack() as held:
             for _ in range(2):
                 await held.enter_async_context(database.snapshot())
@@ -47,13 +50,13 @@ async def test_waiting_requests_get_connections_as_they_come_back(open_store: Op
         assert database.pool_state().in_use == 0
 
 
-FEED_STATE_COLUMNS = ["id", "position", "version", "registry_hash", "schema_version"]
+FEED_STATE_COLUMNS = ["id", "position", "version", "token", "registry_hash", "schema_version"]
 
 
 async def fill(database: Database) -> None:
     """Rows enough for `slow_query`."""
     await prepare_schema(database, NO_REGISTRY)
-    rows = [(number, 0, 0, "", 1) for number in range(2, 3000)]
+    rows = [(number, 0, 0, 0, "", 1) for number in range(2, 3000)]
     async with database.transaction() as session:
         await session.insert(FEED_STATE, FEED_STATE_COLUMNS, rows)
 
@@ -67,7 +70,7 @@ async def slow_query(database: Database) -> None:
     total = sum(table.position for table in tables)
     query = query.select(fn.Max(total + tables[0].id * tables[1].id))
     async with database.snapshot() as session:
-        await session.fetch(query)
+        await session.fetch(query, "rows of a test")
 
 
 async def test_a_slow_read_ends_at_its_time_limit(open_store: OpenStore) -> None:
@@ -102,7 +105,7 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: Op
 
         async def read() -> None:
             async with begin() as session:
-                assert await session.fetch(query) == [(1,)]
+                assert await session.fetch(query, "rows of a test") == [(1,)]
 
         for turns in range(500):  # cancelled one turn of the loop later each time, until it ends by itself before
             task = asyncio.create_task(read())
@@ -123,14 +126,14 @@ async def test_a_failed_transaction_changes_nothing(open_store: OpenStore) -> No
 
         async def fail_half_way() -> None:
             async with database.transaction() as session:
-                await session.insert(FEED_STATE, FEED_STATE_COLUMNS, [(2, 7, 7, "", 1)])
+                await session.insert(FEED_STATE, FEED_STATE_COLUMNS, [(2, 7, 7, 7, "", 1)])
                 raise LookupError
 
         with pytest.raises(LookupError):
             await fail_half_way()
         query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.id)
         async with database.snapshot() as session:
-            assert await session.fetch(query) == [(1,)]
+            assert await session.fetch(query, "rows of a test") == [(1,)]
 
 
 async def test_a_snapshot_sees_one_state(open_store: OpenStore) -> None:
@@ -138,12 +141,12 @@ async def test_a_snapshot_sees_one_state(open_store: OpenStore) -> None:
         await prepare_schema(database, NO_REGISTRY)
         query = database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position)
         async with database.snapshot() as reading:
-            before = await reading.fetch(query)
+            before = await reading.fetch(query, "rows of a test")
             async with database.transaction() as writing:
                 await writing.execute(database.dialect.query.update(FEED_STATE).set(FEED_STATE.position, 9))
-            assert await reading.fetch(query) == before
+            assert await reading.fetch(query, "rows of a test") == before
         async with database.snapshot() as reading:
-            assert await reading.fetch(query) == [(9,)]
+            assert await reading.fetch(query, "rows of a test") == [(9,)]
 
 
 @pytest.fixture
@@ -176,10 +179,123 @@ async def test_overflow_is_closed_after_use(mariadb: MysqlAddress) -> None:
     async with open_mysql(mariadb, limits) as database:
         async with AsyncExitStack() as held:
             for _ in range(3):
-                await held.enter_async_context(database.snapshot())
+                await held.enter_async_context(database.transaction())
             assert database.pool_state().overflow == 2
         state = database.pool_state()
         assert (state.in_use, state.overflow) == (0, 0)
+
+
+async def connections_of(database: MysqlDatabase) -> set[int]:
+    """The connections that a server has from this database's user of its own database, this one's not among them."""
+    async with database.transaction() as session:
+        rows = await session.fetch(
+            database.dialect.query.from_(Table("processlist", schema="information_schema"))
+            .select("ID")
+            .where(Field("DB") == CURRENT_DATABASE),
+            "rows of a test",
+        )
+        return {number for (number,) in rows}
+
+
+@pytest.fixture
+def own_mariadb_database(mariadb: MysqlAddress) -> Iterator[MysqlAddress]:
+    with own_database(mariadb) as address:
+        yield address
+
+
+@pytest.mark.parametrize(("size", "overflow"), [(1, 0), (2, 2), (4, 1)])
+async def test_the_server_sees_as_many_connections_as_are_set(
+    own_mariadb_database: MysqlAddress, size: int, overflow: int
+) -> None:
+    """Counted on the server: beyond size and overflow none is made, beyond the size none is kept."""
+    limits = PoolLimits(size=size, overflow=overflow, acquire_timeout_s=0.2)
+    async with open_mysql(own_mariadb_database, limits) as database:
+        async with AsyncExitStack() as held:
+            for _ in range(size + overflow - 1):
+                await held.enter_async_context(database.transaction())
+            assert len(await connections_of(database)) == size + overflow
+            await held.enter_async_context(database.transaction())
+            with pytest.raises(PoolExhausted, match=rf"All {size + overflow} database connections .* 0\.2 s"):
+                await database.ping()
+        async with asyncio.timeout(5):
+            while len(await connections_of(database)) != size:  # the server takes a moment to see them closed
+                await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(("recycle_s", "is_another"), [(1e-9, True), (1000, False)])
+async def test_a_connection_is_replaced_at_its_age(mariadb: MysqlAddress, recycle_s: float, is_another: bool) -> None:
+    query = MySQLQuery.select(CustomFunction("CONNECTION_ID")())
+    limits = PoolLimits(size=1, overflow=0, recycle_s=recycle_s)
+    async with open_mysql(mariadb, limits) as database:
+        numbers = []
+        for _ in range(3):
+            async with database.transaction() as session:
+                numbers += await session.fetch(query, "rows of a test")
+        assert len(set(numbers)) == (3 if is_another else 1)
+
+
+async def test_the_version_s_connection_comes_back_by_itself(own_mariadb: Mariadbd) -> None:
+    limits = PoolLimits(size=1, overflow=0, acquire_timeout_s=2)
+    async with open_mysql(own_mariadb.address, limits) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        version = await database.fetch_version()
+        assert [await database.fetch_version() for _ in range(3)] == [version] * 3
+        own_mariadb.stop()
+        with pytest.raises(StoreUnavailable):
+            await database.fetch_version()
+        own_mariadb.start()
+        assert await database.fetch_version() == version
+        own_mariadb.stop()
+        own_mariadb.start()
+        assert await database.fetch_version() == version, "without a failure between"
+
+
+async def test_the_version_is_that_of_the_last_write_and_of_the_snapshot(open_store: OpenStore) -> None:
+    async with open_store(size=2) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        columns = ("position", "version", "token", "registry_hash", "schema_version")
+        for values in ((7, 3, 2**62 + 1, "abc", 3), (8, 4, -5, "", 4)):
+            async with database.snapshot() as reading:
+                before = reading.version
+                async with database.transaction() as writing:
+                    update = database.dialect.query.update(FEED_STATE)
+                    for column, value in zip(columns, values, strict=True):
+                        update = update.set(FEED_STATE[column], value)
+                    await writing.execute(update)
+                    assert await database.fetch_version() == before, "it is not written yet"
+                assert await database.fetch_version() == StoreVersion(*values)
+                assert reading.version == before
+            async with database.snapshot() as reading:
+                assert reading.version == StoreVersion(*values)
+
+
+async def test_a_cancelled_look_at_the_version_harms_no_other(open_store: OpenStore) -> None:
+    async with open_store(size=1) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        expected = await database.fetch_version()
+        for turns in range(300):  # cancelled one turn of the loop later each time, until it ends by itself before
+            task = asyncio.create_task(database.fetch_version())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            assert await database.fetch_version() == expected
+
+
+async def test_a_store_without_its_state_says_so(open_store: OpenStore) -> None:
+    async with open_store(size=1) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        async with database.transaction() as session:
+            await session.execute(database.dialect.query.from_(FEED_STATE).delete())
+        with pytest.raises(StoreUnavailable, match="feed_state"):
+            await database.fetch_version()
+        with pytest.raises(StoreUnavailable, match="feed_state"):
+            async with database.snapshot():
+                pass
+        assert database.pool_state().in_use == 0
 
 
 async def test_wrong_password_and_no_server_are_unavailable(mariadb: MysqlAddress) -> None:

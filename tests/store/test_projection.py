@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis_service.analyze import analyze
 from analysis_service.database import Database
+from analysis_service.database.sqlite import open_sqlite
+from analysis_service.group_by.analyze import analyze
 from analysis_service.projection.answers import unpack
-from analysis_service.projection.apply import FeedGap, Projection, Superseded
-from analysis_service.projection.sums import sum_by_combination
-from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUM_COLUMNS, BenchmarkTables
+from analysis_service.projection.apply import Application, FeedGap, Projection, Superseded
+from analysis_service.projection.prepare import PreparedRun, prepare_run
+from analysis_service.projection.writing import Writing
+from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUN_VERSIONS, RUNS, SUMS, BenchmarkTables
 from analysis_service.reader import Reader
 from analysis_service.schema import prepare_schema
 from analysis_service.summary import summarize
@@ -22,7 +24,7 @@ from shared.analysis import AnalysisRequest
 from shared.process import StartFailed
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
-from tests.documents import Answer, applied_as, entry_of, expected_cells, make_answer, prepare
+from tests.documents import Answer, applied_as, document, entry_of, expected_cells, make_answer, prepare
 from tests.store.conftest import OpenStore
 
 
@@ -94,18 +96,18 @@ async def test_questions_are_counted_once_over_runs(database: Database, reader: 
     assert (row["n"], row["n_questions"]) == (6, 4)
 
 
-async def stored(database: Database, benchmark: str = "math500") -> dict[str, list[tuple[Any, ...]]]:
+async def stored(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row that depends on what was applied, runs by number."""
-    tables = BenchmarkTables(benchmark)
     async with database.snapshot() as session:
         found = {}
         for table, columns in (
             (APPLIED, ["result_name", "seq", "state", "reason"]),
             (ANSWERS, ["run_no", "packed"]),
-            (tables.sums, ["run_no", "combination", "set_no", *SUM_COLUMNS]),
+            (SUMS, ["run_no", "scores", "costs"]),
+            (RUNS, ["run_no", "layout_no", "set_no", "n_cells", "n_questions", "n_answers", "n_scored", "score_sum"]),
         ):
             query = database.dialect.query.from_(table).select(*(table[column] for column in columns))
-            found[table.get_table_name()] = sorted(await session.fetch(query))
+            found[table.get_table_name()] = sorted(await session.fetch(query, "rows of a test"))
     return found
 
 
@@ -142,7 +144,7 @@ async def test_instances_apply_each_entry_once_between_them(open_store: OpenStor
         async with first.snapshot() as session:
             tables = BenchmarkTables("math500")
             query = first.dialect.query.from_(tables.questions).select(tables.questions.question_no)
-            numbers = sorted(number for (number,) in await session.fetch(query))
+            numbers = sorted(number for (number,) in await session.fetch(query, "rows of a test"))
         assert numbers == list(range(1, 11)), "numbers are dense and each question has one"
         reader = Reader(first, registry, 1000)
         assert len(await rows_of(reader, level1="run", runs="all")) == len(runs)
@@ -154,15 +156,15 @@ async def test_a_result_is_replaced_whole(database: Database, reader: Reader, re
     await projection.apply(entry_of(run, 1), run)
     once = await stored(database)
     again = prepare(registry, random_answers(1))
-    await projection.reapply(applied_as(run, 1), again)
+    await projection.reapply([applied_as(run, 1)], [again])
     assert await stored(database) == once
     gone = prepare(registry, random_answers(1), state="invalidated")
     await projection.apply(entry_of(gone, 2, "invalidated"), gone)
     assert await rows_of(reader, level1="subject", runs="all") == []
-    assert (await stored(database))["sums_math500"] == []
+    assert (await stored(database))["sums"] == []
     back = prepare(registry, random_answers(1))
     await projection.apply(entry_of(back, 3, "restored"), back)
-    assert (await stored(database))["sums_math500"] == once["sums_math500"]
+    assert [row[1:] for row in (await stored(database))["sums"]] == [row[1:] for row in once["sums"]]
 
 
 async def test_a_crash_half_way_leaves_nothing(
@@ -178,7 +180,7 @@ async def test_a_crash_half_way_leaves_nothing(
     async def crash(*_: Any, **__: Any) -> None:
         raise Crash
 
-    monkeypatch.setattr(Projection, "advance", crash)  # everything is written but the position
+    monkeypatch.setattr(Writing, "finish", crash)  # everything is written but the position
     with pytest.raises(Crash):
         await projection.apply(entry_of(run, 1), run)
     monkeypatch.undo()
@@ -204,28 +206,91 @@ async def test_a_store_that_lost_what_it_had_committed_is_filled_again(
         await projection.apply(entry_of(run, seq), run)
     query, tables = database.dialect.query, BenchmarkTables("math500")
     async with database.transaction() as session:
-        for table in (APPLIED, ANSWERS, RUNS, tables.sums, tables.questions, tables.combinations, tables.question_sets):
+        for table in (APPLIED, ANSWERS, RUNS, SUMS, tables.questions, tables.combinations, tables.question_sets):
             await session.execute(query.from_(table).delete())
-        await session.execute(query.update(FEED_STATE).set(FEED_STATE.position, 0))
+        before = query.update(FEED_STATE).set(FEED_STATE.position, 0).set(FEED_STATE.version, 0)
+        await session.execute(before.set(FEED_STATE.token, 1))
     for seq, run in enumerate(runs, start=1):
         await projection.apply(entry_of(run, seq), run)
     rows = await rows_of(reader, level1="subject", by_model=False, runs="all")
     assert [(row["subject"], row["n"], row["n_questions"]) for row in rows] == [(f"s{n}", 5, 5) for n in range(4)]
 
 
-async def test_sums_are_those_of_the_packed_answers(database: Database, registry: Registry) -> None:
-    projection = Projection(database, "")
+async def test_answers_are_packed_as_they_came(database: Database, registry: Registry) -> None:
     run = prepare(registry, random_answers(5))
-    await projection.apply(entry_of(run, 1), run)
-    found = await stored(database)
-    [(_, packed)] = found["answers"]
+    await Projection(database, "").apply(entry_of(run, 1), run)
+    [(_, packed)] = (await stored(database))["answers"]
     columns = unpack(packed)
-    sums = sum_by_combination(columns)
-    assert [(row[1], *row[3:]) for row in found["sums_math500"]] == [(cell.combination, *cell.values) for cell in sums]
     assert columns.answer == tuple(None for _ in run.questions)
     assert np.array_equal(
         columns.score, [np.nan if q.score is None else q.score for q in run.questions], equal_nan=True
     )
+
+
+def applications(registry: Registry) -> list[Application]:
+    """Runs that share questions, metadata and sheets in every way; one is parked, one invalidated, one comes twice."""
+    documents = [document(random_answers(seed % 3), run_id=f"r{seed}", model=f"m{seed % 4}") for seed in range(9)]
+    documents.append(document([make_answer("q1", metadata={"subject": "new"})], run_id="other", benchmark="mmlu"))
+    documents.append(document(random_answers(1), run_id="parked", benchmark="unheard-of"))
+    documents.append(document(random_answers(1), run_id="gone", state="invalidated"))
+    documents.append(document(data={"score": 0.5}, run_id="stated"))
+    runs = [prepare_run(body, registry) for body in documents]
+    return [Application(run, seq, entry_of(run, seq).href) for seq, run in enumerate(runs, start=1)]
+
+
+async def test_together_or_one_by_one_is_the_same(open_store: OpenStore, registry: Registry, tmp_path: Path) -> None:
+    coming = applications(registry)
+    again = [Application(application.run, application.seq + len(coming), application.href) for application in coming]
+    async with open_store() as database:
+        await prepare_schema(database, registry)
+        projection = Projection(database, "")
+        await projection.apply_all(coming, after=0)
+        together = await stored(database)
+        await projection.apply_all(again, after=len(coming))
+        assert (await stored(database))["sums"] == together["sums"], "the numbers are kept"
+    async with open_sqlite(tmp_path / "other.sqlite") as database:
+        await prepare_schema(database, registry)
+        for application in coming:
+            await Projection(database, "").apply_all([application], after=application.seq - 1)
+        assert await stored(database) == together
+
+
+async def test_what_is_known_by_its_digest_is_applied_alike(database: Database, registry: Registry) -> None:
+    """Questions that were checked and numbered before are not again, but their scores are."""
+    projection = Projection(database, "")
+
+    def prepared(answers: Sequence[Answer], run_id: str) -> PreparedRun:
+        return prepare_run(document(answers, run_id=run_id), registry, projection.knows)
+
+    first = prepared(random_answers(3), "r1")
+    assert not projection.knows(first.digest)
+    await projection.apply(entry_of(first, 1), first)
+    assert projection.knows(first.digest)
+    answers = [answer | {"score": 0.25, "status": "scored"} for answer in random_answers(3)]
+    second = prepared(answers, "r2")
+    assert (second.digest, second.state) == (first.digest, "applied")
+    await projection.apply(entry_of(second, 2), second)
+    [one, two] = (await stored(database))["runs"]
+    assert one[1:6] == two[1:6], "layout, questions and answers"
+    assert two[7] == 0.25 * len(answers)
+    for faulty in ({"score": 1.5}, {"score": None}):
+        run = prepared([*answers[:-1], answers[-1] | faulty], "r3")
+        assert run.state == "rejected"
+        assert run.reason
+        assert f"data.questions[{len(answers) - 1}].score" in run.reason
+    assert not projection.knows(prepared([*answers[:-1], answers[-1] | {"metadata": {}}], "r4").digest)
+
+
+async def test_what_was_written_has_the_version_of_its_transaction(database: Database, registry: Registry) -> None:
+    projection = Projection(database, "")
+    runs = [prepare(registry, random_answers(seed), run_id=f"r{seed}") for seed in range(2)]
+    for seq, run in enumerate(runs, start=1):
+        await projection.apply(entry_of(run, seq), run)
+    gone = prepare(registry, random_answers(0), run_id="r0", state="invalidated")
+    await projection.apply(entry_of(gone, 3, "invalidated"), gone)
+    async with database.snapshot() as session:
+        query = database.dialect.query.from_(RUN_VERSIONS).select(RUN_VERSIONS.run_no, RUN_VERSIONS.version)
+        assert sorted(await session.fetch(query, "rows of a test")) == [(1, 3), (2, 2)]
 
 
 MMLU_PRO = """
@@ -255,11 +320,10 @@ async def test_parked_results_come_back_and_new_fields_fill(
         await prepare_schema(database, registry)
         projection = Projection(database, "")
         fingerprints = {name: spec.fingerprint for name, spec in registry.benchmarks.items()}
-        outdated = await projection.outdated(fingerprints, 10)
-        assert len(outdated) == expect
-        for result in outdated:
-            await projection.reapply(result, prepare(registry, answers, benchmark="mmlu-pro"))
-        assert await projection.outdated(fingerprints, 10) == []
+        outdated = await projection.outdated(fingerprints, after=0, limit=10)
+        assert len(outdated) == expect == await projection.count_outdated(fingerprints)
+        await projection.reapply(outdated, [prepare(registry, answers, benchmark="mmlu-pro") for _ in outdated])
+        assert await projection.outdated(fingerprints, after=0, limit=10) == []
         return Reader(database, registry, 1000)
 
     async with open_store() as database:
@@ -290,7 +354,7 @@ async def test_parked_results_come_back_and_new_fields_fill(
         assert await rows_of(reader, benchmark="mmlu-pro", level1="category") == []
         [summary] = (await summarize(reader)).benchmarks
         assert summary.rejected == 1
-        [(_, _, state, reason)] = (await stored(database, "mmlu-pro"))["applied"]
+        [(_, _, state, reason)] = (await stored(database))["applied"]
         assert state == "rejected"
         assert "data.questions[0].metadata.src: must be a whole number" in reason
 
@@ -319,7 +383,7 @@ async def test_the_data_version_changes_with_the_data_and_the_registry(
     assert seen[0] == seen[1]
     await projection.apply(entry_of(run, 1), run)
     seen.append(await version(reader))
-    await projection.reapply(applied_as(run, 1), run)
+    await projection.reapply([applied_as(run, 1)], [run])
     seen.append(await version(reader))
     (tmp_path / "a.toml").write_text(MMLU_PRO)
     seen.append(await version(Reader(database, load_registry(tmp_path), 1000)))
@@ -386,7 +450,7 @@ async def test_what_was_applied_since_is_not_undone_by_a_registry_change(
     looked_at = applied_as(run, 1)
     gone = prepare(registry, random_answers(1), state="invalidated")
     await projection.apply(entry_of(gone, 2, "invalidated"), gone)
-    await projection.reapply(looked_at, run)
+    await projection.reapply([looked_at], [run])
     assert await rows_of(reader, level1="subject", runs="all") == []
 
 
@@ -400,7 +464,7 @@ async def test_the_registry_started_last_decides(open_store: OpenStore, registry
         with pytest.raises(Superseded):
             await older.apply(entry_of(run, 1), run)
         with pytest.raises(Superseded):
-            await older.reapply(applied_as(run, 1), run)
+            await older.reapply([applied_as(run, 1)], [run])
         await newer.apply(entry_of(run, 1), run)
         await older.take_over()
         again = prepare(registry, random_answers(2), run_id="r2")

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from analysis_service.analyze import analyze
 from analysis_service.database import Database
+from analysis_service.group_by.analyze import analyze
 from analysis_service.options import describe_fields
 from analysis_service.projection.apply import Projection
 from analysis_service.projection.prepare import PreparedRun
-from analysis_service.queries.tables import FEED_STATE, RUNS, BenchmarkTables
+from analysis_service.queries.tables import FEED_STATE, RUNS, SUMS, BenchmarkTables
 from analysis_service.question_list import list_questions
 from analysis_service.questions import fetch_question
 from analysis_service.reader import Reader
-from analysis_service.runs import fetch_runs
-from analysis_service.schema import prepare_schema
+from analysis_service.schema import SCHEMA_VERSION, prepare_schema
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisRequest
+from shared.cursors import seal
 from shared.problems import InvalidRequest, NotFound
 from shared.process import StartFailed
 from shared.questions import (
@@ -106,7 +106,7 @@ async def test_runs_through_two_harnesses_ask_the_same_questions(filled: Store) 
     assert [value.questions for value in field.values] == [4]
     async with filled.database.snapshot() as session:
         query = filled.database.dialect.query.from_(RUNS).select(RUNS.set_no, RUNS.n_questions)
-        rows = await session.fetch(query)
+        rows = await session.fetch(query, "rows of a test")
     assert len(set(rows)) == 1, "one question set for both"
     assert rows[0][1] == 4
 
@@ -164,8 +164,8 @@ async def test_attempts_of_two_texts_under_one_id_weigh_as_two_questions(filled:
     one, other = (await filled.question("q")).questions
     assert [attempt.attempt for attempt in one.runs[0].attempts] == [0, 3]
     assert [attempt.attempt for attempt in other.runs[0].attempts] == [1, 2]
-    async with filled.database.snapshot() as session:
-        [run] = await fetch_runs(session, filled.database.dialect, REGISTRY)
+    async with filled.reader.snapshot() as snapshot:
+        [run] = snapshot.runs_of("math500").runs
     assert run.n_questions == 2
 
 
@@ -253,6 +253,33 @@ async def test_pages_hold_every_run_of_every_question_once(filled: Store, limit:
     assert found == expected
 
 
+async def test_a_page_beyond_the_last_line_is_empty(filled: Store) -> None:
+    """What stood there may be gone since the page before."""
+    await filled.push([make_answer("q")], "r0")
+    beyond = seal((1_000_000, "", "", 0), ["math500", "q", QuestionQuery().model_dump(exclude={"limit", "cursor"})])
+    page = await filled.question("q", cursor=beyond)
+    assert (page.questions, page.questions_total, page.next_cursor) == ([], 1, None)
+
+
+async def test_the_number_of_statements_does_not_depend_on_the_page(filled: Store) -> None:
+    def statements() -> int:
+        return sum(counts.durations.count for counts in filled.database.reads.by_name.values())
+
+    async def count(question_id: str) -> int:
+        await filled.question(question_id)  # so that its sets are in memory
+        before = statements()
+        await filled.question(question_id)
+        return statements() - before
+
+    for number in range(12):
+        own = make_answer("many", content_hash=f"text {number}")
+        await filled.push([own, make_answer("one", content_hash="one")], f"r{number}", model=f"m{number}")
+        await filled.push([make_answer(f"also {number}", content_hash="one")], f"again {number}")
+    assert len((await filled.question("many")).questions) == 12
+    assert (await filled.the_question("one")).question_ids == sorted([*(f"also {n}" for n in range(12)), "one"])
+    assert await count("many") == await count("one")
+
+
 async def test_more_answers_than_are_unpacked_at_once(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis_service.questions.ANSWERS_AT_ONCE", 9)
     for number in range(5):
@@ -327,7 +354,7 @@ async def test_the_order_in_which_runs_arrive_changes_nothing(filled: Store) -> 
     for model, sent in pushed:
         await filled.push(sent, model, model=model)
     before = await answers()
-    for table in (TABLES.questions, TABLES.question_names, TABLES.question_sets, TABLES.sums):
+    for table in (TABLES.questions, TABLES.question_names, TABLES.question_sets, SUMS):
         async with filled.database.transaction() as session:
             await session.execute(filled.database.dialect.query.from_(table).delete())
     filled.projection.forget_numbers()
@@ -398,7 +425,7 @@ async def test_a_question_is_listed_under_each_of_its_ids(filled: Store) -> None
         await list_questions(filled.reader, "math500", QuestionListQuery(prefix="a", cursor=page.next_cursor))
 
 
-@pytest.mark.parametrize("version", [None, 1, 3])
+@pytest.mark.parametrize("version", [None, 1, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
 async def test_tables_of_another_version_are_refused(store: Database, version: int | None) -> None:
     await prepare_schema(store, REGISTRY)
     await prepare_schema(store, REGISTRY)
@@ -408,7 +435,6 @@ async def test_tables_of_another_version_are_refused(store: Database, version: i
     else:
         async with store.transaction() as session:
             await session.execute(store.dialect.query.update(FEED_STATE).set(FEED_STATE.schema_version, version))
-    with pytest.raises(
-        StartFailed, match=rf"are of version {version or 1}, this release needs version 2\. Empty the SQL"
-    ):
+    told = rf"are of version {version or 1}, this release needs version {SCHEMA_VERSION}\. Empty the SQL"
+    with pytest.raises(StartFailed, match=told):
         await prepare_schema(store, REGISTRY)

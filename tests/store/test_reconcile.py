@@ -16,7 +16,7 @@ from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import FeedClient
 from analysis_service.projection.prepare import prepare_run
 from analysis_service.projection.removal import StrayRows, go_back, remove_result, remove_stray
-from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUM_COLUMNS, BenchmarkTables
+from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUMS, BenchmarkTables
 from analysis_service.reconcile import Mending, Reconciler
 from analysis_service.schema import prepare_schema
 from results_service.corrections import correct
@@ -29,7 +29,6 @@ from tests.store.conftest import OpenStore
 
 REGISTRY = load_registry()
 TABLES = BenchmarkTables("mmlu")
-SUMS = TABLES.sums
 RESULTS = 10
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -77,9 +76,9 @@ class Pair:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def compare(self, mending: Mending = Mending.NONE) -> Reconciliation:
+    async def compare(self, mending: Mending = Mending.NONE, *, sums: bool = True) -> Reconciliation:
         report = None
-        async for line in self.reconciler.compare(mending):
+        async for line in self.reconciler.compare(mending, sums=sums):
             report = line.report
         assert report is not None
         return report
@@ -98,12 +97,12 @@ class Pair:
     async def run_no(self, number: int) -> int:
         async with self.database.snapshot() as session:
             query = self.database.dialect.query.from_(RUNS).select(RUNS.run_no)
-            return int((await session.fetch(query.where(RUNS.result_name == name(number))))[0][0])
+            return int((await session.fetch(query.where(RUNS.result_name == name(number)), "rows of a test"))[0][0])
 
     async def version(self) -> Row:
         async with self.database.snapshot() as session:
             query = self.database.dialect.query.from_(FEED_STATE).select(FEED_STATE.position, FEED_STATE.version)
-            return (await session.fetch(query))[0]
+            return (await session.fetch(query, "rows of a test"))[0]
 
     async def content(self) -> dict[str, list[Row]]:
         """All that answers are made of, runs by their results' names."""
@@ -114,10 +113,11 @@ class Pair:
                 (APPLIED, ["result_name", "seq", "sha256", "href", "state"]),
                 (RUNS, ["run_no", "result_name", "seq", "n_answers", "score_sum"]),
                 (ANSWERS, ["run_no", "packed"]),
-                (SUMS, ["run_no", "combination", "set_no", *SUM_COLUMNS]),
+                (SUMS, ["run_no", "scores", "costs"]),
             ):
                 rows = await session.fetch(
-                    self.database.dialect.query.from_(table).select(*(table[column] for column in columns))
+                    self.database.dialect.query.from_(table).select(*(table[column] for column in columns)),
+                    "rows of a test",
                 )
                 found[table.get_table_name()] = sorted(
                     ((names.get(row[0], row[0]), *row[1:]) for row in rows), key=repr
@@ -212,40 +212,77 @@ async def test_a_run_that_lost_a_part_is_applied_anew(pair: Pair, table: Table) 
     assert await pair.content() == content
 
 
-async def test_sums_that_do_not_add_up_are_made_anew(pair: Pair) -> None:
+@pytest.mark.parametrize("column", ["scores", "costs"])
+async def test_sums_cut_short_are_made_anew(pair: Pair, column: str) -> None:
     content = await pair.content()
-    await pair.change(pair.update(SUMS, "n_scored", 1, SUMS.run_no == await pair.run_no(5)))
-    await mended(pair, {"run-damaged": 1}, by=Mending.REAPPLY)
+    async with pair.database.transaction() as session:
+        await session.execute(pair.delete(SUMS, SUMS.run_no == await pair.run_no(5)))
+        parts = {"scores": b"\0" * 72, "costs": b"\0" * 64} | {column: b"\0" * 8}
+        await session.insert(SUMS, ["run_no", *parts], [(await pair.run_no(5), *parts.values())])
+    await mended(pair, {"run-damaged": 1, "other-sums": 1}, by=Mending.REAPPLY)
     assert await pair.content() == content
 
 
-async def test_a_run_that_counts_other_scores_than_its_sums_is_made_anew(pair: Pair) -> None:
+@pytest.mark.parametrize("column", ["scores", "costs"])
+async def test_sums_that_are_not_those_of_the_answers_are_made_anew(pair: Pair, column: str) -> None:
+    """One number of a blob, by one bit: as damaged memory or a fault of ours would make it."""
     content = await pair.content()
-    await pair.change(pair.update(RUNS, "n_scored", 7, RUNS.result_name == name(5)))
-    await mended(pair, {"run-damaged": 1}, by=Mending.REAPPLY)
+    run_no = await pair.run_no(5)
+    async with pair.database.transaction() as session:
+        query = pair.database.dialect.query.from_(SUMS).select(SUMS.scores, SUMS.costs).where(SUMS.run_no == run_no)
+        [row] = await session.fetch(query, "rows of a test")
+        parts = dict(zip(("scores", "costs"), map(bytes, row), strict=True))
+        parts[column] = bytes([parts[column][0] ^ 1]) + parts[column][1:]
+        await session.execute(pair.delete(SUMS, SUMS.run_no == run_no))
+        await session.insert(SUMS, ["run_no", *parts], [(run_no, *parts.values())])
+    assert found(await pair.compare(sums=False)) == {}, "nothing is missing"
+    await mended(pair, {"other-sums": 1}, by=Mending.REAPPLY)
+    assert await pair.content() == content
+
+
+@pytest.mark.parametrize("column", ["n_scored", "n_questions", "n_cells", "set_no", "score_sum"])
+async def test_a_run_that_counts_what_its_answers_do_not_is_made_anew(pair: Pair, column: str) -> None:
+    content = await pair.content()
+    await pair.change(pair.update(RUNS, column, 7, RUNS.result_name == name(5)))
+    report = await pair.compare(Mending.REAPPLY)
+    assert (report.differences > 0, report.remaining) == (True, 0)
+    assert found(await pair.compare()) == {}
+    assert await pair.content() == content
+
+
+async def test_answers_that_cannot_be_read_are_packed_anew(pair: Pair) -> None:
+    content = await pair.content()
+    run_no = await pair.run_no(5)
+    async with pair.database.transaction() as session:
+        await session.execute(pair.delete(ANSWERS, ANSWERS.run_no == run_no))
+        await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, b"no zstd")])
+    await mended(pair, {"other-sums": 1}, by=Mending.REAPPLY)
     assert await pair.content() == content
 
 
 @pytest.mark.parametrize("place", [0, -1])
-@pytest.mark.parametrize("what", ["combinations", "question_sets"])
+@pytest.mark.parametrize("what", ["combinations", "question_sets", "layouts"])
 async def test_what_sums_refer_to_is_written_again(pair: Pair, what: str, place: int) -> None:
     projection = Projection(pair.database, REGISTRY.hash)
     await pair.push(10, data={"questions": [{"question_id": "q1", "score": 1.0, "metadata": {"subject": "law"}}]})
     await pair.catch_up(projection)  # which then knows the numbers by heart
-    tables = {"combinations": (TABLES.combinations, "combination"), "question_sets": (TABLES.question_sets, "set_no")}
-    table, column = tables[what]
+    table = {"combinations": TABLES.combinations, "question_sets": TABLES.question_sets, "layouts": TABLES.layouts}[
+        what
+    ]
+    column = {"combinations": "combination", "question_sets": "set_no", "layouts": "layout_no"}[what]
     async with pair.database.snapshot() as session:
-        referring = await session.fetch(pair.database.dialect.query.from_(SUMS).select(SUMS[column], SUMS.run_no))
-    lost = sorted({key for key, _ in referring})[place]
+        numbers = await session.fetch(pair.database.dialect.query.from_(table).select(table[column]), "rows of a test")
+    lost = sorted(numbers)[place][0]
     await pair.change(pair.delete(table, table[column] == lost))
-    damaged = {run_no for key, run_no in referring if key == lost}
     reports = [
         line.report
-        async for line in Reconciler(pair.database, projection, pair.feed, REGISTRY).compare(Mending.REAPPLY)
+        async for line in Reconciler(pair.database, projection, pair.feed, REGISTRY).compare(
+            Mending.REAPPLY, sums=False
+        )
     ]
     assert reports[-1] is not None
     assert set(found(reports[-1])) == {"run-damaged"}
-    assert (reports[-1].remaining, reports[-1].differences <= len(damaged)) == (0, True), "a set mended is so for all"
+    assert (reports[-1].remaining, reports[-1].differences > 0) == (0, True)
     assert found(await pair.compare()) == {}
 
 
@@ -269,9 +306,9 @@ async def test_what_has_its_place_by_now_is_not_removed(pair: Pair) -> None:
     projection, dialect = Projection(pair.database, REGISTRY.hash), pair.database.dialect
     assert not await remove_result(projection, dialect, name(5), found=5)
     run_no = await pair.run_no(5)
-    assert not await remove_stray(projection, dialect, StrayRows(run_no, None, ANSWERS, None))
-    assert not await remove_stray(projection, dialect, StrayRows(run_no, "mmlu", SUMS, None))
-    assert not await remove_stray(projection, dialect, StrayRows(run_no, "mmlu", RUNS, name(5)))
+    assert not await remove_stray(projection, dialect, StrayRows(run_no, ANSWERS, None))
+    assert not await remove_stray(projection, dialect, StrayRows(run_no, SUMS, None))
+    assert not await remove_stray(projection, dialect, StrayRows(run_no, RUNS, name(5)))
     assert not await go_back(projection, 12, to=3)
     assert await pair.content() == content
 
@@ -280,9 +317,7 @@ async def test_rows_of_no_run_are_removed(pair: Pair) -> None:
     content = await pair.content()
     async with pair.database.transaction() as session:
         await session.insert(ANSWERS, ["run_no", "packed"], [(500, b"x")])
-        await session.insert(
-            SUMS, ["run_no", "combination", "set_no", *SUM_COLUMNS], [(501, 1, 1, *(0 for _ in SUM_COLUMNS))]
-        )
+        await session.insert(SUMS, ["run_no", "scores", "costs"], [(501, b"", b"")])
     await mended(pair, {"stray-rows": 2}, by=Mending.REAPPLY)
     assert await pair.content() == content
 
@@ -363,9 +398,9 @@ async def test_a_result_that_the_feed_does_not_know_is_removed(pair: Pair, seq: 
         # With a run, so that it counts in answers.
         columns = await session.columns("runs")
         of_r1 = query.from_(RUNS).select(*(RUNS[column] for column in columns)).where(RUNS.result_name == name(1))
-        [run] = await session.fetch(of_r1)
+        [run] = await session.fetch(of_r1, "rows of a test")
         values = dict(zip(columns, run, strict=True)) | {"run_no": 77, "result_name": row[0], "seq": seq}
-        values |= {"n_answers": 0, "n_questions": 0, "n_scored": 0}
+        values |= {"n_answers": 0, "n_questions": 0, "n_scored": 0, "n_cells": 0, "layout_no": None}
         await session.insert(RUNS, columns, [tuple(values[column] for column in columns)])
     report = await pair.compare(Mending.REAPPLY)
     assert (found(report), report.repaired) == ({"not-in-feed": 1}, 0), "a start removes no result"
@@ -392,7 +427,9 @@ async def test_a_feed_that_went_back_is_followed_again(pair: Pair, monkeypatch: 
     await pair.catch_up()
     assert found(await pair.compare()) == {}
     async with pair.database.snapshot() as session:
-        rows = await session.fetch(pair.database.dialect.query.from_(APPLIED).select(APPLIED.result_name))
+        rows = await session.fetch(
+            pair.database.dialect.query.from_(APPLIED).select(APPLIED.result_name), "rows of a test"
+        )
     assert {row[0] for row in rows} & set(gone) == {name(7)}
 
 
@@ -411,7 +448,7 @@ async def test_a_feed_that_went_back_and_grew_past_is_taken_over(pair: Pair, mon
     assert found(await pair.compare()) == {}
     async with pair.database.snapshot() as session:
         query = pair.database.dialect.query.from_(APPLIED).select(APPLIED.result_name, APPLIED.seq)
-        rows: dict[str, int] = dict(await session.fetch(query))
+        rows: dict[str, int] = dict(await session.fetch(query, "rows of a test"))
     entries = (await pair.feed.read(after=0, wait_s=0)).entries
     assert rows == {entry.result_name: entry.seq for entry in entries}
 
@@ -538,7 +575,7 @@ async def test_it_stays_right_beside_a_consumer(pair: Pair, monkeypatch: pytest.
 async def test_an_instance_with_an_older_registry_does_not_mend(pair: Pair) -> None:
     await pair.change(pair.delete(APPLIED, APPLIED.result_name == name(6)))
     await Projection(pair.database, "newer").take_over()
-    with pytest.raises(StoreUnavailable, match="may not mend: an instance with another registry"):
+    with pytest.raises(StoreUnavailable, match="an instance with another registry"):
         await pair.compare(Mending.ALL)
     assert found(await pair.compare())["not-applied"] == 1
 

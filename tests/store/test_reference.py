@@ -1,22 +1,26 @@
 """Every answer against a reference that knows the definitions and nothing of sums, on random data and requests."""
 
 import random
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis_service.analyze import analyze
 from analysis_service.database import Database
+from analysis_service.group_by.analyze import analyze
+from analysis_service.group_by.cells import RunningSums
 from analysis_service.options import describe_fields, fetch_options
 from analysis_service.projection.apply import Projection
+from analysis_service.queries.tables import SUMS
 from analysis_service.reader import Reader
 from analysis_service.schema import prepare_schema
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisRequest, OptionsRequest
-from shared.problems import TooManyGroups
+from shared.problems import StoreUnavailable, TimeLimit, TooManyGroups
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
 from tests.documents import Answer, entry_of, make_answer, prepare, reference_keys
@@ -89,11 +93,15 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 def random_answers(chance: random.Random) -> list[Answer]:
-    """Through one harness or another: ids of its own, with or without hashes, some texts twice, some ids reused."""
+    """Through one harness or another: ids of its own, with or without hashes, some texts twice, some ids reused.
+
+    Of some runs each answer has metadata of its own, of others many questions have the same, as benchmarks do.
+    """
     answers = []
-    name, hashed = chance.choice(["q{}", "task/{}"]), chance.choice([0.0, 0.7, 1.0])
+    name, hashed, alike = chance.choice(["q{}", "task/{}"]), chance.choice([0.0, 0.7, 1.0]), chance.random() < 0.6
     for number in chance.sample(range(50), chance.choice([41, 40, 39, 39, 20, 5])):
-        told = {name: chance.choice([*values, None]) for name, values in VALUES.items()}
+        kind = random.Random(number % 5) if alike else chance
+        told = {name: kind.choice([*values, None]) for name, values in VALUES.items()}
         for attempt in chance.sample(range(6), chance.randint(1, 3)):
             status = chance.choice(["scored"] * 4 + ["refused", "truncated", "error", "unscored"])
             score = chance.choice([-1, 0, 0.1, 2.5, 3]) if status == "scored" or chance.random() < 0.1 else None
@@ -157,8 +165,16 @@ def expected_rows(
         (level, request[f"level{n}_values"]) for n, level in enumerate(levels, 1) if f"level{n}_values" in request
     ]
     groups: dict[tuple[Any, ...], Group] = defaultdict(Group)
-    for run in chosen_runs(request, runs, registry):
+    chosen = [
+        run
+        for run in chosen_runs(request, runs, registry)
+        if all(run.facts[name] in values for name, values in filters if name in FACTS)
+    ]
+    everybodys = set.intersection(*(set(run.keys) for run in chosen)) if chosen else set()
+    for run in chosen:
         for answer, question in zip(run.answers, run.keys, strict=True):
+            if request.get("shared_questions") and question not in everybodys:
+                continue
             if any(run.value(answer, name) not in values for name, values in filters):
                 continue
             key = tuple(run.value(answer, name) for name in group_by)
@@ -192,6 +208,7 @@ def random_request(chance: random.Random, runs: list[StoredRun]) -> dict[str, An
         request["by_model"] = chance.random() < 0.5
     request["runs"] = chance.choice(["latest", "all", some("run")])
     request["error_policy"] = chance.choice(["exclude", "wrong", "bounds"])
+    request["shared_questions"] = chance.random() < 0.4
     return request
 
 
@@ -201,10 +218,15 @@ async def test_every_option_agrees_with_the_reference(
     reader, runs = filled
     chance = random.Random(11)
     coverage = {run.facts["run"]: pytest.approx(run.coverage, abs=1e-6) for run in runs}
-    for _ in range(200):
+    kinds: Counter[tuple[str, bool]] = Counter()
+    for _ in range(300):
         request = random_request(chance, runs)
         group_by, expected = expected_rows(request, runs, registry)
-        answer = await analyze(reader, AnalysisRequest.model_validate(request))
+        answer = await analyze(reader, AnalysisRequest.model_validate(request | {"explain": True}))
+        assert answer.plan is not None
+        kinds[answer.plan.kind, request["shared_questions"]] += 1
+        names = [statement.name for statement in answer.plan.statements]
+        assert len(names) == len(set(names)), "one statement each, whatever is asked for"
         assert answer.group_by == group_by, request
         assert all(info.coverage == coverage[info.result_name] for info in answer.runs)
         found = {tuple(row[name] for name in group_by): row for row in answer.rows}
@@ -216,18 +238,143 @@ async def test_every_option_agrees_with_the_reference(
         told = [row[column] for row in ordered.rows]
         known = [value for value in told if value is not None]
         assert told == sorted(known, reverse=True) + [None] * (len(told) - len(known)), "null comes last"
+        assert ordered.plan is None
         if limit:
             assert not (await analyze(reader, AnalysisRequest.model_validate(request | {"limit": limit}))).truncated
 
+    assert kinds.keys() == {("sums", False), ("sums", True), ("answers", True)}, "each kind of plan was asked for"
 
-async def test_what_would_take_too_many_rows_is_refused(
+
+async def test_what_would_take_too_much_is_refused(filled: tuple[Reader, list[StoredRun]], registry: Registry) -> None:
+    request = AnalysisRequest(benchmark="first", level1="cat", level2="lvl", runs="all")
+    answer = await analyze(filled[0], request.model_copy(update={"explain": True}))
+    assert answer.plan is not None
+    cells, groups = answer.plan.cells, answer.total_rows
+    database = filled[0].database
+    await analyze(Reader(database, registry, groups, max_cells=cells), request)
+    with pytest.raises(TooManyGroups, match=rf"more than {groups - 1:,} groups \(setting MAX_GROUPS\); ask for fewer"):
+        await analyze(Reader(database, registry, groups - 1, max_cells=cells), request)
+    with pytest.raises(TooManyGroups, match=rf"needs {cells:,} cells .* more than {cells - 1:,} \(setting MAX_CELLS\)"):
+        await analyze(Reader(database, registry, groups, max_cells=cells - 1), request)
+
+
+async def test_several_benchmarks_are_read_in_one_statement_and_limited_together(
     filled: tuple[Reader, list[StoredRun]], registry: Registry
 ) -> None:
-    reader = Reader(filled[0].database, registry, max_groups=10)
-    with pytest.raises(TooManyGroups, match="more than 10 rows"):
-        await analyze(reader, AnalysisRequest(benchmark="first", level1="cat", level2="lvl", runs="all"))
-    with pytest.raises(TooManyGroups):
-        await describe_fields(reader, "first", "en")
+    reader = filled[0]
+    request = AnalysisRequest(benchmark="first", level1="cat", runs="all", limit=100_000, explain=True)
+    single = [await analyze(reader, request.model_copy(update={"benchmark": name})) for name in ("first", "second")]
+    both = request.model_copy(update={"benchmark": None, "benchmarks": ["first", "second"]})
+    answer = await analyze(reader, both)
+    assert answer.rows == [{"benchmark": one.benchmark, **row} for one in single for row in one.rows], (
+        "to the bit, as each by itself"
+    )
+    assert answer.plan is not None
+    assert [statement.name for statement in answer.plan.statements] == ["packed sums"]
+    for count in ("runs", "cells", "layouts", "question_sets"):
+        assert getattr(answer.plan, count) == sum(getattr(one.plan, count) for one in single)
+    with pytest.raises(TooManyGroups, match="MAX_GROUPS"):
+        await analyze(Reader(reader.database, registry, answer.total_rows - 1), both)
+    with pytest.raises(TooManyGroups, match="MAX_CELLS"):
+        await analyze(Reader(reader.database, registry, 50_000, max_cells=answer.plan.cells - 1), both)
+
+
+async def test_the_whole_plan_has_a_time_limit(filled: tuple[Reader, list[StoredRun]], registry: Registry) -> None:
+    reader = Reader(filled[0].database, registry, 50_000, plan_timeout_s=1e-9)
+    with pytest.raises(TimeLimit, match="ask for fewer levels, runs or models"):
+        await analyze(reader, AnalysisRequest(benchmark="first", level1="cat"))
+
+
+@pytest.mark.parametrize("shared_questions", [False, True])
+async def test_what_is_too_much_for_memory_comes_in_stretches(
+    filled: tuple[Reader, list[StoredRun]],
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    shared_questions: bool,
+) -> None:
+    reader, runs = filled
+    name, kind = ("packed answers", "answers") if shared_questions else ("packed sums", "sums")
+    for one, other in combinations(runs, 2):
+        request = AnalysisRequest(
+            benchmark="first",
+            level1="lvl",
+            by_model=False,
+            runs=[run.facts["run"] or "" for run in (one, other)],
+            explain=True,
+            shared_questions=shared_questions,
+        )
+        whole = await analyze(reader, request)
+        if whole.plan is not None and whole.plan.kind == kind:
+            break
+    monkeypatch.setattr("analysis_service.group_by.analyze.CELLS_AT_ONCE", 1)
+    monkeypatch.setattr("analysis_service.group_by.analyze.ANSWERS_AT_ONCE", 1)
+    again = await analyze(reader, request)
+    assert again.rows == whole.rows, "to the bit"
+    assert again.plan is not None
+    assert (again.plan.kind, [told.name for told in again.plan.statements].count(name)) == (kind, 1)
+
+
+async def test_time_that_runs_out_between_stretches_leaves_the_store_usable(
+    filled: tuple[Reader, list[StoredRun]], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = filled[0]
+    request = AnalysisRequest(benchmark="first", level1="cat", runs="all")
+    answer = await analyze(reader, request)
+    monkeypatch.setattr("analysis_service.group_by.analyze.CELLS_AT_ONCE", 1)
+    hurried = Reader(reader.database, registry, 50_000, plan_timeout_s=0.05)
+    await analyze(hurried, request)
+    add = RunningSums.add
+
+    def add_slowly(*arguments: Any) -> None:
+        time.sleep(0.06)
+        add(*arguments)
+
+    monkeypatch.setattr(RunningSums, "add", add_slowly)
+    with pytest.raises(TimeLimit, match=r"longer than 0\.05 s"):
+        await analyze(hurried, request)
+    assert (await analyze(reader, request)).rows == answer.rows
+
+
+async def test_an_answer_is_never_made_without_sums_that_are_lost(filled: tuple[Reader, list[StoredRun]]) -> None:
+    reader = filled[0]
+    request = AnalysisRequest(benchmark="first", level1="cat", runs="all")
+    await analyze(reader, request)
+    async with reader.database.transaction() as session:
+        await session.execute(reader.dialect.query.from_(SUMS).delete().where(SUMS.run_no == 1))
+    with pytest.raises(StoreUnavailable, match="lacks the packed sums of 1 runs; the command `scorehouse check`"):
+        await analyze(reader, request)
+
+
+async def test_chosen_runs_that_share_no_question(filled: tuple[Reader, list[StoredRun]]) -> None:
+    reader, runs = filled
+    apart = next((one, other) for one in runs for other in runs if not set(one.keys) & set(other.keys))
+    names = [run.facts["run"] or "" for run in apart]
+    request = AnalysisRequest(benchmark="first", level1="cat", runs=names, shared_questions=True)
+    answer = await analyze(reader, request)
+    assert answer.rows == []
+    assert "no question was asked by every chosen run of first; choose fewer runs or models" in answer.warnings
+    assert len(answer.runs) == 2
+
+
+async def test_explaining_tells_what_was_read_and_what_was_known(filled: tuple[Reader, list[StoredRun]]) -> None:
+    reader = Reader(filled[0].database, filled[0].registry, 50_000)
+    request = AnalysisRequest(benchmark="first", level1="cat", level2="sub", explain=True)
+    plans = [(await analyze(reader, request)).plan for _ in range(2)]
+    for plan, names in zip(
+        plans, (["layouts", "combinations", "question sets", "packed sums"], ["packed sums"]), strict=True
+    ):
+        assert plan is not None
+        assert [statement.name for statement in plan.statements] == names
+        assert (plan.kind, plan.runs, plan.answers) == ("sums", plan.statements[-1].rows, 0)
+        assert plan.reason
+        assert plan.ms > sum(statement.ms for statement in plan.statements)
+        assert (plan.layouts_read, plan.question_sets_read) == (
+            (plan.layouts, plan.question_sets) if "layouts" in names else (0, 0)
+        )
+    # What one has read of another benchmark means nothing here.
+    other = await analyze(reader, request.model_copy(update={"benchmark": "second"}))
+    assert other.plan is not None
+    assert other.plan.layouts_read == other.plan.layouts
 
 
 async def test_options_and_summary_agree_with_the_reference(
@@ -281,3 +428,20 @@ async def test_options_and_summary_agree_with_the_reference(
     assert summary.mean == pytest.approx(sum(row["n"] * row["mean"] for row in rows.values()) / scored)
     assert summary.best_model is not None
     assert (summary.best_model.model,) == max(rows, key=lambda key: rows[key]["mean"])
+
+
+async def test_options_leave_out_what_only_a_live_run_has(
+    filled: tuple[Reader, list[StoredRun]], registry: Registry
+) -> None:
+    reader, _ = filled
+    before = (await describe_fields(reader, "first", "en")).fields
+    assert "packed sums" not in reader.database.reads.by_name, "layouts and question sets are enough"
+    answers = [make_answer("new", 1.0, metadata={"cat": "z"}, content_hash="a new text")]
+    live = prepare(registry, answers, benchmark="first", run_id="live", live="live")
+    await Projection(reader.database, "").apply(entry_of(live, 13, "part"), live)
+    assert (await describe_fields(reader, "first", "en")).fields == before
+    finished = prepare(registry, answers, benchmark="first", run_id="live")
+    await Projection(reader.database, "").apply(entry_of(finished, 14, "finished"), finished)
+    counts = [{value.value: value.questions for value in field.values} for field in before]
+    [after, *_] = (await describe_fields(reader, "first", "en")).fields
+    assert {value.value: value.questions for value in after.values} == counts[0] | {"z": counts[0]["z"] + 1}

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis_service.packed_sums import COST_COLUMNS, SCORE_COLUMNS, pack_layout, unpack_columns, unpack_layout
+from analysis_service.packed_sums import pack_columns as pack_sums
 from analysis_service.projection.answers import AnswerColumns, answer_columns, pack, unpack
-from analysis_service.projection.sums import set_number, sum_by_combination
-from analysis_service.queries.tables import SUM_COLUMNS
+from analysis_service.projection.sums import set_number, sheet_of, sum_answers
 from shared.submission import Question, Status
 
 AMOUNT = st.none() | st.floats(0, 1e6)
@@ -59,11 +60,16 @@ def test_sums_by_the_definitions(run: tuple[list[Question], list[int], list[int]
     questions, numbers, combinations = run
     rows = list(zip(questions, numbers, combinations, strict=True))
     attempts = Counter(number for question, number, _ in rows if question.status is Status.SCORED)
-    found = {cell.combination: cell for cell in sum_by_combination(columns_of(*run))}
-    assert list(found) == sorted(set(combinations))
-    for combination, cell in found.items():
+    columns = columns_of(*run)
+    sheet = sheet_of(columns)
+    sums = sum_answers(columns, sheet)
+    assert sheet.layout.combination.tolist() == sorted(set(combinations))
+    assert sheet.n_questions == len(set(numbers))
+    assert sheet.question_sets[sheet.set_no].tolist() == sorted(set(numbers))
+    for cell, combination in enumerate(sheet.layout.combination.tolist()):
         mine = [(question, number) for question, number, own in rows if own == combination]
-        assert cell.questions.tolist() == sorted({number for _, number in mine})
+        asked = sheet.question_sets[int(sheet.layout.set_no[cell])]
+        assert asked.tolist() == sorted({number for _, number in mine})
         scored = [(question.score or 0.0, number) for question, number in mine if question.status is Status.SCORED]
         weights = [1 / attempts[number] for _, number in scored]
         told = [question.latency_ms for question, _ in mine if question.latency_ms is not None]
@@ -77,8 +83,25 @@ def test_sums_by_the_definitions(run: tuple[list[Question], list[int], list[int]
             "latency_ms_sum": math.fsum(told),
             "input_tokens_sum": sum(question.input_tokens or 0 for question, _ in mine),
         }
-        values = dict(zip(SUM_COLUMNS, cell.values, strict=True))
+        values = dict(zip(SCORE_COLUMNS, sums.scores[:, cell], strict=True))
+        values |= dict(zip(COST_COLUMNS, sums.costs[:, cell], strict=True))
         assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@given(runs(), runs())
+def test_sums_are_stored_as_they_are(
+    one: tuple[list[Question], list[int], list[int]], other: tuple[list[Question], list[int], list[int]]
+) -> None:
+    for run in (one, other):
+        columns = columns_of(*run)
+        sheet = sheet_of(columns)
+        again = unpack_layout(pack_layout(sheet.layout))
+        assert again.number == sheet.layout_no
+        np.testing.assert_array_equal(again.combination, sheet.layout.combination)
+        np.testing.assert_array_equal(again.set_no, sheet.layout.set_no)
+        sums = sum_answers(columns, sheet)
+        stacked = unpack_columns([pack_sums(sums.scores), pack_sums(sums.scores * 2)], SCORE_COLUMNS)
+        np.testing.assert_array_equal(stacked, [sums.scores, sums.scores * 2])
 
 
 def test_sets_are_told_apart_by_their_members() -> None:

@@ -44,7 +44,11 @@ WALLS = [
     # Motor has one door, so that its successor has one too.
     wall("results_service", {"motor"}, doors={"results_service/mongo.py"}),
     wall("scorehouse", MONGO, doors={"scorehouse/mongod.py"}),
-    wall("analysis_service", {"aiomysql", "pymysql"}, doors={"analysis_service/database/mysql.py"}),
+    wall(
+        "analysis_service",
+        {"aiomysql", "pymysql"},
+        doors={"analysis_service/database/mysql_server.py", "analysis_service/database/mysql_session.py"},
+    ),
     wall("analysis_service", {"aiosqlite", "sqlite3"}, doors={"analysis_service/database/sqlite.py"}),
     # Routes → store → database.
     wall("results_service/routes", MONGO),

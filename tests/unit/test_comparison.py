@@ -13,7 +13,7 @@ from shared.problems import StoreUnavailable
 from shared.reconciliation import FIRST_MAX, Reason, ReconciliationLine, Tally
 
 TALLY = Tally({"lost": Reason("it is lost", "look for it"), "odd": Reason("it is odd", "do nothing")})
-CALL = reconcile(Service.ANALYSIS, repair=True)
+CALL = reconcile(Service.ANALYSIS, repair=True, sums=True)
 ANSWER = httpx.Response(200, request=httpx.Request("POST", "http://analysis/reconciliation"))
 
 

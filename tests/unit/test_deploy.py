@@ -17,8 +17,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from compose_spec import PyCompose
+from fastapi.routing import APIRoute
 from pathspec import PathSpec
 
+from analysis_service.routes import metrics
 from analysis_service.settings import AnalysisSettings
 from results_service.settings import ResultsSettings
 from shared.settings import ServiceSettings
@@ -282,6 +284,15 @@ def test_secrets_are_told_in_the_manifest_and_the_documentation(service: str) ->
     for name in named:
         assert f"Secret {name} " in header
         assert f"create secret generic {name} " in operations
+
+
+def test_figures_of_each_pod_are_scraped() -> None:
+    annotations = manifest("analysis", "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "true"
+    assert annotations["prometheus.io/port"] == str(PORTS["analysis"])
+    [route] = metrics.router.routes
+    assert isinstance(route, APIRoute)
+    assert annotations["prometheus.io/path"] == route.path
 
 
 # -------------------------------------------------------------------------------------------------- dockerfile

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis_service.resolve import find_benchmarks, resolve_analysis
+from analysis_service.group_by.resolve import find_benchmarks, resolve_analysis
 from shared.analysis import AnalysisRequest
 from shared.registry.load import load_registry
 from shared.submission import check_against, read_questions, read_submission, shape_warnings
@@ -37,7 +37,7 @@ def test_the_question_shown_can_be_answered(page: str) -> None:
     [body] = [found for block in blocks(page, "sh") for found in re.findall(r"-d '(\{.*?\})'", block)]
     request = AnalysisRequest.model_validate(json.loads(body))
     [spec] = find_benchmarks(REGISTRY, request)
-    assert resolve_analysis(request, spec, REGISTRY, [], max_rows=1).group_by == ("model", "category", "subject")
+    assert resolve_analysis(request, spec, REGISTRY, []).group_by == ("model", "category", "subject")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis_service.queries.group_by import RunKey
-from analysis_service.resolve import FAULTS_MAX, ResolvedAnalysis, find_benchmarks, resolve_analysis
+from analysis_service.catalog import BenchmarkRuns
+from analysis_service.group_by.resolve import FAULTS_MAX, ResolvedAnalysis, find_benchmarks, resolve_analysis
 from analysis_service.runs import Run, latest_runs
 from shared.analysis import AnalysisRequest
 from shared.problems import InvalidRequest
@@ -32,6 +32,8 @@ def run(number: int, model_id: str = "gpt-4", *, coverage: float = 1.0, **change
         "time_key": f"2024-01-0{number}T00:00:00",
         "seq": number,
         "set_no": 1,
+        "layout_no": 1,
+        "n_cells": 3,
         "n_questions": 10,
         "n_answers": 10,
         "n_scored": 10,
@@ -55,7 +57,7 @@ STORED = [
 def resolve(stored: Sequence[Run] = STORED, **request: Any) -> ResolvedAnalysis:
     asked = AnalysisRequest.model_validate({"benchmark": "mmlu-redux", "level1": "category", **request})
     [spec] = find_benchmarks(REGISTRY, asked)
-    return resolve_analysis(asked, spec, REGISTRY, stored, max_rows=10)
+    return resolve_analysis(asked, spec, REGISTRY, [BenchmarkRuns(spec.name, 1, tuple(stored), 10)])
 
 
 MANY = [str(number) for number in range(4000)]
@@ -122,22 +124,31 @@ def test_unknown_benchmark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_part", "group_by", "run_key"),
+    ("request_part", "group_by", "fields"),
     [
-        ({}, ("model", "category"), RunKey.MODEL),
-        ({"by_model": False}, ("category",), RunKey.NONE),
-        ({"level1": "model"}, ("model",), RunKey.MODEL),
-        ({"level1": "run", "level2": "subject"}, ("run", "subject"), RunKey.RUN),
-        ({"level1": "run", "by_model": True}, ("model", "run"), RunKey.RUN),
-        ({"level1": "vendor", "by_model": False}, ("vendor",), RunKey.MODEL),
-        ({"level1": "vendor", "level2": "run", "level3": "subject"}, ("vendor", "run", "subject"), RunKey.RUN),
+        ({}, ("model", "category"), ("category",)),
+        ({"by_model": False}, ("category",), ("category",)),
+        ({"level1": "model"}, ("model",), ()),
+        ({"level1": "run", "level2": "subject"}, ("run", "subject"), ("subject",)),
+        ({"level1": "run", "by_model": True}, ("model", "run"), ()),
+        ({"level1": "vendor", "by_model": False}, ("vendor",), ()),
+        ({"level1": "vendor", "level2": "run", "level3": "subject"}, ("vendor", "run", "subject"), ("subject",)),
     ],
 )
-def test_what_is_grouped_by(request_part: dict[str, Any], group_by: tuple[str, ...], run_key: RunKey) -> None:
+def test_what_is_grouped_by(request_part: dict[str, Any], group_by: tuple[str, ...], fields: tuple[str, ...]) -> None:
     resolved = resolve(**request_part)
     assert resolved.group_by == group_by
-    assert resolved.plan.run_key is run_key
-    assert resolved.plan.drop_null == resolved.plan.fields
+    assert resolved.fields == fields
+    assert set(resolved.run_levels) == set(group_by) - set(fields)
+
+
+def test_filters_on_fields_are_left_to_the_cells_and_others_choose_runs() -> None:
+    resolved = resolve(
+        level1_values=["STEM"], filters={"error_type": ["ok", "ok"], "model": ["gpt-4o"]}, include_null=True
+    )
+    assert resolved.filters == (("category", ("STEM",)), ("error_type", ("ok",)))
+    assert [taken.run_no for taken in resolved.runs] == [5]
+    assert resolved.include_null
 
 
 @pytest.mark.parametrize(
@@ -159,8 +170,6 @@ def test_which_runs_are_taken(request_part: dict[str, Any], runs: list[int] | No
         runs = [stored.run_no for stored in STORED if stored.family == family and stored.n_questions]
     resolved = resolve(**request_part)
     assert sorted(taken.run_no for taken in resolved.runs) == sorted(runs)
-    every = sorted(runs) == [1, 2, 3, 5]
-    assert resolved.plan.run_nos == (None if every else tuple(taken.run_no for taken in resolved.runs))
 
 
 @pytest.mark.parametrize(
@@ -210,6 +219,4 @@ LIVE = run(6, "gpt-4", coverage=0.1, live=True)
 def test_live_runs_count_only_where_asked_for(request_: dict[str, Any], expected: list[int]) -> None:
     resolved = resolve([run(1), run(2), LIVE], **request_)
     assert [chosen.run_no for chosen in resolved.runs] == expected
-    every = len(expected) == 3
-    assert resolved.plan.run_nos == (None if every else tuple(expected)), "the sums of a live run are not read"
     assert [chosen.info.live for chosen in resolved.runs] == [number == 6 for number in expected]

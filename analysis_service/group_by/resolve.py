@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis_service.queries.group_by import GroupByPlan, RunKey
-from analysis_service.runs import Run, finished_runs, latest_runs, with_questions
+from analysis_service.catalog import BenchmarkRuns
+from analysis_service.runs import Run, latest_runs, with_questions
 from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
 from shared.names import FACTS, LEVELS_BESIDE_FIELDS
 from shared.problems import Fault, invalid, unknown_value
@@ -26,12 +26,24 @@ class ResolvedAnalysis:
 
     spec: BenchmarkSpec
     group_by: tuple[str, ...]
-    plan: GroupByPlan
+    filters: tuple[tuple[str, tuple[str | int | float, ...]], ...]
+    """Metadata fields and the values to keep of each, as they are stored."""
     runs: tuple[Run, ...]
     """The runs that the answer is made of."""
     include_null: bool
+    shared_questions: bool
     order_by: str | None
     descending: bool
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The metadata fields among `group_by`."""
+        return tuple(name for name in self.group_by if name in self.spec.by_name)
+
+    @property
+    def run_levels(self) -> tuple[str, ...]:
+        """What of the run itself is among `group_by`."""
+        return tuple(name for name in self.group_by if name not in self.spec.by_name)
 
 
 def find_benchmarks(registry: Registry, request: AnalysisRequest) -> list[BenchmarkSpec]:
@@ -68,11 +80,11 @@ def _check_types(specs: Sequence[BenchmarkSpec], levels: Sequence[str | None]) -
 
 
 def resolve_analysis(
-    request: AnalysisRequest, spec: BenchmarkSpec, registry: Registry, runs: Sequence[Run], *, max_rows: int
+    request: AnalysisRequest, spec: BenchmarkSpec, registry: Registry, stored: Sequence[BenchmarkRuns]
 ) -> ResolvedAnalysis:
-    """The plan that answers `request` for `spec`; InvalidRequest names every fault.
+    """What `request` asks of `spec`; InvalidRequest names every fault.
 
-    `runs` are all runs of all the benchmarks that the request names, so that a run of another one of them is known.
+    `stored` are the runs of all the benchmarks that the request names, so that a run of another one of them is known.
     """
     faults: list[Fault] = []
     levels = check_levels(spec, [request.level1, request.level2, request.level3], faults)
@@ -83,27 +95,24 @@ def resolve_analysis(
     if by_model is None:
         by_model = not {"model", "run"} & set(levels)
     group_by = (("model",) if by_model and "model" not in levels else ()) + levels
-    chosen = _choose_runs(request, runs, faults)
+    chosen = [run for run in _choose_runs(request, stored, faults) if run.benchmark == spec.name]
     if request.models is not None:
         filters.append(("models", "model", list(request.models)))
-    chosen, field_filters = apply_filters(spec, registry, filters, chosen, runs, faults)
-    own = [run for run in with_questions(runs) if run.benchmark == spec.name]
-    chosen = [run for run in chosen if run.benchmark == spec.name]
+    known = [run for runs in stored for run in runs.runs]
+    chosen, field_filters = apply_filters(spec, registry, filters, chosen, known, faults)
     order_by, descending = _order(request, group_by, faults)
     if faults:
         raise invalid(*faults)
-    fields = tuple(name for name in group_by if name in spec.by_name)
-    every = len(chosen) == len(own)
-    plan = GroupByPlan(
-        benchmark=spec.name,
-        fields=fields,
-        run_key=_run_key(group_by),
-        run_nos=None if every else tuple(run.run_no for run in chosen),
+    return ResolvedAnalysis(
+        spec=spec,
+        group_by=group_by,
         filters=field_filters,
-        drop_null=() if request.include_null else fields,
-        max_rows=max_rows,
+        runs=tuple(chosen),
+        include_null=request.include_null,
+        shared_questions=request.shared_questions,
+        order_by=order_by,
+        descending=descending,
     )
-    return ResolvedAnalysis(spec, group_by, plan, tuple(chosen), request.include_null, order_by, descending)
 
 
 def check_levels(spec: BenchmarkSpec, names: Sequence[str | None], faults: list[Fault]) -> tuple[str, ...]:
@@ -234,19 +243,19 @@ def _check_not_empty(place: str, values: Sequence[Value], faults: list[Fault]) -
         faults.append(Fault(place=place, detail="must name at least one value; leave it out to keep all"))
 
 
-def _choose_runs(request: AnalysisRequest, runs: Sequence[Run], faults: list[Fault]) -> list[Run]:
+def _choose_runs(request: AnalysisRequest, stored: Sequence[BenchmarkRuns], faults: list[Fault]) -> list[Run]:
     choice: RunChoice = request.runs
-    unnamed = runs if request.live else finished_runs(runs)
     if choice == "latest":
-        return latest_runs(unnamed)
+        return [run for own in stored for run in (latest_runs(own.runs) if request.live else own.latest)]
     if choice == "all":
-        return with_questions(unnamed)
-    by_name: Mapping[str, Run] = {run.result_name: run for run in runs}
+        return [run for own in stored for run in (own.measured if request.live else with_questions(own.finished))]
     chosen: dict[int, Run] = {}
     for index, name in enumerate(choice):
-        run = by_name.get(canonical_result_name(name))
+        canonical = canonical_result_name(name)
+        run = next((own.by_name[canonical] for own in stored if canonical in own.by_name), None)
         if run is None:
-            faults.append(unknown_value(f"runs[{index}]", name, by_name, what="valid run"))
+            known = [known for own in stored for known in own.by_name]
+            faults.append(unknown_value(f"runs[{index}]", name, known, what="valid run"))
         elif not run.n_questions:
             faults.append(Fault(place=f"runs[{index}]", detail=f"{name!r} states a score but holds no questions"))
         else:
@@ -254,14 +263,6 @@ def _choose_runs(request: AnalysisRequest, runs: Sequence[Run], faults: list[Fau
         if len(faults) >= FAULTS_MAX:
             break
     return list(chosen.values())
-
-
-def _run_key(group_by: Sequence[str]) -> RunKey:
-    if "run" in group_by:
-        return RunKey.RUN
-    if {"model", *FACTS} & set(group_by):
-        return RunKey.MODEL
-    return RunKey.NONE
 
 
 def _order(request: AnalysisRequest, group_by: Sequence[str], faults: list[Fault]) -> tuple[str | None, bool]:
