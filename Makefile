@@ -44,7 +44,9 @@ format: setup ## puts the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measures pushing, reading and group-bys; ARGS=--write puts the tables into docs/performance.md
+# ARGS="--only analysis --answers 100000" is a quick look; --dsn mysql://user:password@host:port takes another SQL server.
+bench: DEBIAN += wrk
+bench: setup debian ## measures pushing, reading and group-bys; ARGS=--write puts tables and plots into docs
 	$(BIN)/python -m tests.bench.run $(ARGS)
 
 # ARGS are the kill loop's: --seed 7, --standalone, --folder DIR to keep everything.
@@ -95,16 +97,17 @@ machine:
 	  echo "  $${sudo}apt-get update && $${sudo}apt-get install -y"$$missing; exit 1; } >&2
 
 # What tests need beyond Python: a real MariaDB, whose core packages have the server without a system service (setting it
-# up needs a program of the client's), and a library that gives a process another clock.
+# up needs a program of the client's), and a library that gives a process another clock. `make bench` makes its load by wrk.
 DEBIAN := mariadb-server-core mariadb-client-core faketime
 debian:
 	@if { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } && command -v my_print_defaults \
+	  $(if $(filter wrk,$(DEBIAN)),&& command -v wrk) \
 	  && ls /usr/lib/*/faketime/libfaketime.so.1; then exit 0; fi >/dev/null 2>&1; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=no; fi; \
 	if [ "$$sudo" = no ] || ! command -v apt-get >/dev/null; then \
-	  echo 'MariaDB or libfaketime is missing and cannot be installed from here, so some tests are skipped.'; \
+	  echo 'Some of $(DEBIAN) is missing and cannot be installed from here; what needs it is left out.'; \
 	  echo 'On Debian and Ubuntu this line installs them:  sudo apt-get install $(DEBIAN)'; exit 0; fi; \
-	echo 'Installing MariaDB and libfaketime for the tests.'; \
+	echo 'Installing $(DEBIAN).'; \
 	{ $$sudo apt-get -qq update && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); \
-	} </dev/null >/dev/null || echo 'They could not be installed; some tests are skipped.'
+	} </dev/null >/dev/null || echo 'They could not be installed; what needs them is left out.'

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,12 @@ class Figure:
     def cells(self) -> tuple[str, ...]:
         """As a row of a table."""
         if self.asked is None:
-            return (self.what, self.value, "", "", "", "")
+            return (self.what, self.value, self.against, f"{self.ratio:.2f}" if self.against else "", "", "")
         asked = f"{'≥' if self.at_least else '≤'} {self.asked:g}"
         return (self.what, self.value, self.against, f"{self.ratio:.2f}", asked, "yes" if self.is_met else "NO")
 
+
+_BEGAN = time.monotonic()
 
 HEADINGS = ("measured", "value", "peer or limit", "ratio", "asked", "met")
 
@@ -53,6 +56,18 @@ def compared(what: str, value: float, peer: float, unit: str, peer_name: str, as
     """A rate that is to reach a share of a peer's."""
     told = f"{peer_name} {peer:,.0f} {unit}"
     return Figure(what, f"{value:,.0f} {unit}", told, value / peer, asked, at_least=True)
+
+
+def at_most(what: str, value: float, peer: float, unit: str, peer_name: str, asked: float | None) -> Figure:
+    """A time that may be so many times a peer's, or that is only told beside it."""
+    told = f"{peer_name} {peer:,.1f} {unit}"
+    return Figure(what, f"{value:,.1f} {unit}", told, value / peer, asked, at_least=False)
+
+
+def tell(what: str) -> None:
+    """Print how far a long benchmark is, with the minutes and seconds since this module was loaded."""
+    elapsed_s = int(time.monotonic() - _BEGAN)
+    Console().print(f"{elapsed_s // 60:3}:{elapsed_s % 60:02} {what}", style="dim", highlight=False, soft_wrap=True)
 
 
 def print_figures(title: str, figures: Sequence[Figure]) -> None:

@@ -1,24 +1,29 @@
 """Every benchmark, one after the other, and the page that tells of them.
 
-    python -m tests.bench.run [--only first pushes formats stored] [--write]
+    python -m tests.bench.run [--only first pushes formats stored analysis] [--write]
+    python -m tests.bench.run --only analysis [--answers 10000000] [--dsn mysql://user:password@host:port] [--write]
 
-With --write the tables go to docs/performance.md, each in place of the one before. The load stays on this machine and
-ends by itself. Returns 1 where a figure is missed.
+With --write the tables go to docs/performance.md, each in place of the one before, and the plots to docs/plots. The
+load stays on this machine, but for a server that a DSN names, and ends by itself. Returns 1 where a figure is missed.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import first_answers, formats, import_gigabyte, pushes, stored_million
+from tests.bench import analysis, first_answers, formats, import_gigabyte, pushes, stored_million
 from tests.bench.figures import Figure, machine, markdown, print_figures
+from tests.bench.plots import draw_backfill, draw_latency
+from tests.bench.servers import sql_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+PLOTS = PAGE.parent / "plots"
+ANALYSIS = "analysis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +46,72 @@ BENCHMARKS = {
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    every = [*BENCHMARKS, ANALYSIS]
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--answers", type=int, default=analysis.DEFAULT_ANSWERS, help="of the analysis benchmark")
+    parser.add_argument("--dsn", help="of the analysis benchmark's SQL server; without it a MariaDB is started")
     options = parser.parse_args()
-    console = Console()
-    console.print(machine())
-    missed = False
+    Console().print(machine())
+    if options.write:
+        check_places(options.only, options.dsn)
+    is_met = True
     for name in options.only:
-        benchmark = BENCHMARKS[name]
-        console.print(f"measuring: {benchmark.title.lower()} …", style="dim")
-        figures = benchmark.measure()
-        print_figures(benchmark.title, figures)
-        missed |= not all(figure.is_met for figure in figures)
-        if options.write:
-            write_table(name, figures)
-    return int(missed)
+        if name == ANALYSIS:
+            is_met &= run_analysis(options.answers, options.dsn, write=options.write)
+        else:
+            is_met &= run(name, write=options.write)
+    return int(not is_met)
 
 
-def write_table(name: str, figures: list[Figure]) -> None:
+def run(name: str, *, write: bool) -> bool:
+    """Measure, print, write where that is wanted; whether every figure is met."""
+    benchmark = BENCHMARKS[name]
+    Console().print(f"measuring: {benchmark.title.lower()} …", style="dim")
+    figures = benchmark.measure()
+    print_figures(benchmark.title, figures)
+    if write:
+        write_table(name, machine(), figures)
+    return all(figure.is_met for figure in figures)
+
+
+def run_analysis(answers: int, dsn: str | None, *, write: bool) -> bool:
+    """The same of the analysis service, on the server at hand, with plots."""
+    measured = analysis.measure(answers, dsn)
+    print_figures(f"Analysis of {answers:,} answers, {measured.server}", measured.figures)
+    if write:
+        write_table(_mark(measured.engine), f"{machine()}; {measured.server}", measured.figures)
+        draw_latency(measured.points, PLOTS / f"latency-{measured.engine}.svg")
+        draw_backfill(measured.backfill, PLOTS / f"backfill-{measured.engine}.svg")
+    return all(figure.is_met for figure in measured.figures)
+
+
+def _mark(engine: str) -> str:
+    return f"{ANALYSIS}-{engine}"
+
+
+def check_places(names: Sequence[str], dsn: str | None) -> None:
+    """End here, not after minutes of measuring, where the page has no place for a table."""
+    engine = "mariadb" if dsn is None else sql_server(dsn).engine
+    for name in names:
+        _split_page(_mark(engine) if name == ANALYSIS else name)
+
+
+def write_table(name: str, about: str, figures: Sequence[Figure]) -> None:
     """Replace the table between a benchmark's two marks on the page."""
+    before, after = _split_page(name)
+    PAGE.write_text(f"{before}{about}; {datetime.now(UTC):%Y-%m-%d}.\n\n{markdown(figures)}{after}", encoding="utf-8")
+
+
+def _split_page(name: str) -> tuple[str, str]:
+    """What is before and after a table, its marks included."""
     page = PAGE.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         sys.exit(f"{PAGE} has no place for {name}: it needs the marks {begin.strip()} and {end}")
-    told = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}.\n\n{markdown(figures)}"
-    PAGE.write_text(f"{before}{begin}{told}{end}{after}", encoding="utf-8")
+    return before + begin, end + after
 
 
 if __name__ == "__main__":
