@@ -14,6 +14,7 @@ from sys import getsizeof
 from typing import Protocol
 
 import structlog
+from starlette.requests import ClientDisconnect
 
 from analysis_service.database import survive_lost_replicas
 from analysis_service.reader import Reader, data_version
@@ -40,6 +41,12 @@ class Told(Protocol):
 
 
 Compute = Callable[[], Awaitable[Told]]
+Leave = Callable[[], Awaitable[None]]
+"""Returns when the caller has gone away: nothing else tells whoever computes for it."""
+
+
+async def _stay() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +106,27 @@ class AnswerCache:
         """What they take."""
         return self._kept.bytes
 
-    async def fetch(self, asked: Asked, compute: Compute) -> Answer:
-        """The answer to `asked` as of now or later, kept or computed; or what `compute` raises, which is not kept."""
+    async def fetch(self, asked: Asked, compute: Compute, leave: Leave = _stay) -> Answer:
+        """The answer to `asked` as of now or later, kept or computed; or what `compute` raises, which is not kept.
+
+        ClientDisconnect if the caller leaves before it is computed.
+        """
         catalog = await self._reader.current()
         key = (asked, data_version(catalog, self._reader.registry, asked.benchmarks), catalog.epoch)
         kept = self._kept.get(key)
         if kept is not None:
             self.hits += 1
             return kept
-        return await self._share(key, compute)
+        return await self._share(key, compute, leave)
 
-    async def compute(self, compute: Compute) -> Answer:
-        """The answer as of now or later, computed for this caller alone and not kept."""
+    async def compute(self, compute: Compute, leave: Leave = _stay) -> Answer:
+        """The answer as of now or later, computed for this caller alone and not kept; ClientDisconnect as `fetch`."""
         await self._reader.current()
-        return await _answer(compute)
+        computing = asyncio.ensure_future(_answer(compute))
+        try:
+            return await _unless_gone(computing, leave)
+        finally:
+            computing.cancel()
 
     async def close(self) -> None:
         """End the computations; whoever waits for one is cancelled."""
@@ -121,7 +135,7 @@ class AnswerCache:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _share(self, key: _Key, compute: Compute) -> Answer:
+    async def _share(self, key: _Key, compute: Compute, leave: Leave) -> Answer:
         """Wait for a computation, which is cancelled when nobody waits for it any more."""
         computation = self._computing.get(key)
         if computation is None:
@@ -132,7 +146,7 @@ class AnswerCache:
             self.shared += 1
         computation.waiters += 1
         try:
-            return await asyncio.shield(computation.task)
+            return await _unless_gone(computation.task, leave)
         finally:
             computation.waiters -= 1
             if not computation.waiters:
@@ -217,6 +231,18 @@ class _Kept:
 
 def _size(key: _Key, answer: Answer) -> int:
     return len(answer.body) + sum(map(getsizeof, key[0].request)) + _OVERHEAD_BYTES
+
+
+async def _unless_gone(task: asyncio.Task[Answer], leave: Leave) -> Answer:
+    """What `task` returns, which goes on whatever becomes of this; ClientDisconnect if the caller leaves before."""
+    leaving = asyncio.ensure_future(leave())
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+    if not task.done():
+        raise ClientDisconnect
+    return task.result()
 
 
 @survive_lost_replicas

@@ -20,6 +20,8 @@ from analysis_service.schema import SCHEMA_VERSION
 from analysis_service.shared_reads import SharedReads
 from shared.registry.specs import Registry
 
+LARGE_AT_ONCE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -58,6 +60,8 @@ class Reader:
     question_sets: QuestionSets = field(default_factory=QuestionSets)
     layouts: Layouts = field(default_factory=Layouts)
     combinations: CombinationMemory = field(default_factory=CombinationMemory)
+    large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
+    """Places for answers of many rows."""
     _versions: SharedReads[StoreVersion] = field(init=False)
     _newest: Catalog | None = field(default=None, init=False)
     # Two locks: whoever waits for `_refreshing` holds a connection, so whoever has it must not wait for one.

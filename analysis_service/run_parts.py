@@ -154,9 +154,9 @@ def _difference(row: Row, layout: bytes | None) -> str | None:
     try:
         columns = unpack(row[10])
         sheet = sheet_of(columns)
+        sums = sum_answers(columns, sheet)
     except Exception as error:  # noqa: BLE001 - damaged bytes raise whatever they like
         return f"its packed answers cannot be read: {type(error).__name__}"
-    sums = sum_answers(columns, sheet)
     counts = (sheet.set_no, sheet.layout_no, len(sheet.layout.combination), sheet.n_questions, len(columns.question_no))
     if tuple(row[3:10]) != (*counts, sums.n_scored, sums.score_sum):
         return "its counts are not those of its answers"

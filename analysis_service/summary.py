@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from pypika import functions as fn
 from pyroaring import BitMap
 
+from analysis_service.means import round_means
 from analysis_service.projection.prepare import AppliedState
 from analysis_service.queries.tables import APPLIED
 from analysis_service.reader import Reader
 from analysis_service.runs import Run, finished_runs, latest_runs, with_questions
 from shared.analysis import BenchmarkSummary, ModelMean, SummaryAnswer
+from shared.registry.specs import BenchmarkSpec
 
 
 async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
@@ -34,8 +37,8 @@ async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
             _summarize(
                 benchmark,
                 by_benchmark[benchmark],
-                title=registered[benchmark].title.read(language) if benchmark in registered else benchmark,
-                registered=benchmark in registered,
+                spec=registered.get(benchmark),
+                language=language,
                 questions=questions[benchmark],
                 parked=states[benchmark, AppliedState.PARKED],
                 rejected=states[benchmark, AppliedState.REJECTED],
@@ -47,23 +50,35 @@ async def summarize(reader: Reader, language: str = "en") -> SummaryAnswer:
 
 
 def _summarize(
-    benchmark: str, runs: Sequence[Run], *, title: str, registered: bool, questions: int, parked: int, rejected: int
+    benchmark: str,
+    runs: Sequence[Run],
+    *,
+    spec: BenchmarkSpec | None,
+    language: str,
+    questions: int,
+    parked: int,
+    rejected: int,
 ) -> BenchmarkSummary:
     finished = finished_runs(runs)
     measured = with_questions(finished)
     latest = [run for run in latest_runs(measured) if run.n_scored]
-    means = sorted(((run.score_sum / run.n_scored, run.model) for run in latest), key=lambda pair: (-pair[0], pair[1]))
-    scored = sum(run.n_scored for run in latest)
+    n_scored = np.array([run.n_scored for run in latest])
+    score_sum = np.array([run.score_sum for run in latest])
+    own, mean = score_sum / n_scored, None
+    if spec is not None and latest:
+        own = round_means(own, spec)
+        mean = float(round_means(score_sum.sum(keepdims=True) / n_scored.sum(), spec)[0])
+    best = min(zip((-own).tolist(), (run.model for run in latest), strict=True), default=None)
     return BenchmarkSummary(
         benchmark=benchmark,
-        title=title,
-        registered=registered,
+        title=spec.title.read(language) if spec else benchmark,
+        registered=spec is not None,
         models=len({run.model for run in measured}),
         runs=len(measured),
         questions=questions,
         answers=sum(run.n_answers for run in measured),
-        mean=sum(run.score_sum for run in latest) / scored if scored else None,
-        best_model=ModelMean(model=means[0][1], mean=means[0][0]) if means else None,
+        mean=mean,
+        best_model=ModelMean(model=best[1], mean=-best[0]) if best else None,
         newest_run=measured[-1].info if measured else None,
         stated_only_runs=len(finished) - len(measured),
         live_runs=len(runs) - len(finished),

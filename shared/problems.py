@@ -3,6 +3,7 @@
 Raise one where the fault is known; `shared.web` turns it into the answer. `docs/problems.md` lists every type.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar
@@ -15,6 +16,9 @@ SHOWN_MAX = 300
 
 FAULTS_MAX = 20
 """Faults that an answer lists; a body may have thousands."""
+
+ALLOWED_MAX = 300
+"""Names that a fault lists as allowed."""
 
 TYPE_PREFIX = "urn:scorehouse:problem:"
 
@@ -239,12 +243,21 @@ class TooManyGroups(Problem):
 
 
 def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str) -> Fault:
-    """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those."""
+    """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those.
+
+    Of more than ALLOWED_MAX, as runs may be, none is listed, and the nearest are of those that begin alike: to compare
+    all takes seconds, in which nobody else is answered.
+    """
     choices = tuple(sorted(allowed))
-    nearest = tuple(get_close_matches(value[:SHOWN_MAX], choices, n=3, cutoff=0.5))
+    is_long = len(choices) > ALLOWED_MAX
+    start = max(0, bisect_left(choices, value) - ALLOWED_MAX // 2) if is_long else 0
+    likely = choices[start : start + ALLOWED_MAX]
+    nearest = tuple(get_close_matches(value[:SHOWN_MAX], likely, n=3, cutoff=0.5))
     hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     shown = repr(value if len(value) <= SHOWN_MAX else value[:SHOWN_MAX] + "…")
-    return Fault(place=place, detail=f"no {what} {shown}{hint}", allowed=choices, nearest=nearest or None)
+    return Fault(
+        place=place, detail=f"no {what} {shown}{hint}", allowed=None if is_long else choices, nearest=nearest or None
+    )
 
 
 def invalid(*faults: Fault) -> InvalidRequest:

@@ -18,12 +18,6 @@ class RebuildState(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    is_running: bool
-    """Whether results are being applied anew."""
-    done: int
-    """Results applied anew by the rebuild that runs, or ran last."""
-    total: int
-    """Results that it has to apply; 0 until they are counted."""
     outdated: int
     """Results of the SQL store that are still to be applied anew, whichever instance does that."""
     position: int | None

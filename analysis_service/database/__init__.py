@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
@@ -181,18 +182,25 @@ class Database(Protocol):
 _P = ParamSpec("_P")
 
 
-def survive_lost_replicas(read: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
-    """`read`, begun anew when the replica under it is lost: a coroutine function that changes nothing.
+read_primary: ContextVar[bool] = ContextVar("read_primary", default=False)
+"""Whether this task leaves replicas alone: one was lost under it."""
 
-    It ends: a lost replica is left alone for a while, so each turn has one fewer, and the primary has no ReplicaLost.
+
+def survive_lost_replicas(read: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+    """`read`, begun anew on the primary when the replica under it is lost: a coroutine function that changes nothing.
+
+    Not on another replica: what was lost in the middle looks well again soon, and several might take turns for ever.
     """
 
     @wraps(read)
     async def read_again(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        while True:
-            try:
-                return await read(*args, **kwargs)
-            except ReplicaLost:
-                continue
+        try:
+            return await read(*args, **kwargs)
+        except ReplicaLost:
+            token = read_primary.set(True)
+        try:
+            return await read(*args, **kwargs)
+        finally:
+            read_primary.reset(token)
 
     return read_again

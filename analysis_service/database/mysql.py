@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from analysis_service.database import HostState, PoolState, Session, SnapshotSession, StoreVersion
+from analysis_service.database import HostState, PoolState, Session, SnapshotSession, StoreVersion, read_primary
 from analysis_service.database.dialect import Dialect
 from analysis_service.database.mysql_server import MysqlAddress, MysqlServer, PoolLimits
 from analysis_service.database.read_log import ReadLog
@@ -50,7 +50,7 @@ class MysqlDatabase:
             yield await self._begin_snapshot(stack, at_least)
 
     async def _begin_snapshot(self, stack: AsyncExitStack, at_least: int | None) -> SnapshotSession:
-        if at_least is not None:
+        if at_least is not None and not read_primary.get():
             for replica in self._replicas_in_turn():
                 try:
                     return await stack.enter_async_context(replica.snapshot(at_least))

@@ -18,12 +18,16 @@ from shared.metrics import Durations
 from shared.problems import PoolExhausted, StoreUnavailable
 
 # The strict mode refuses what MySQL would otherwise cut or change silently. Notes would be printed by the driver, as
-# warnings, and the one that EXPLAIN leaves holds the query with its values.
+# warnings, and the one that EXPLAIN leaves holds the query with its values. The last is for MySQL alone, which MariaDB
+# sees by the number: a list of over 30,000 runs would take more memory than it allows, so it scans the whole table.
 _SESSION = (
     "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone='+00:00', SESSION sql_notes=0"
+    " /*!80000 , SESSION range_optimizer_max_mem_size=0 */"
 )
 
 _EXPLAIN_TIMEOUT_S = 5.0
+_VERSION_TIMEOUT_S = 5.0
+"""For one row that is in memory. A request may have to wait for the read before its own, too, so twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +142,26 @@ class MysqlServer:
         It is one read on a connection of its own, for the pool would take longer to lend one than the read takes.
         """
         async with self._version_lock:
-            idle_s = time.monotonic() - self._version_read_at
-            if self._version_connection is not None and idle_s < self._limits.recycle_s:
-                try:
-                    return await self._read_version(self._version_connection)
-                except StoreUnavailable:
-                    pass  # the server may have restarted, or closed it for its age: the next is made now, and tells
-            self._forget_version_connection()
-            connection = self._version_connection = await self.connect()
-            limit = self.dialect.limit_session(self.query_timeout_s)
-            if limit is not None:
-                await self._on_version_connection(connection, limit, [])
-            return await self._read_version(connection)
+            try:
+                # Once for all of it: a server that hangs is not asked again on another connection.
+                async with asyncio.timeout(min(self._connect_timeout_s, _VERSION_TIMEOUT_S)):
+                    return await self._ask_version()
+            except TimeoutError as error:
+                raise unavailable(error, self) from error
+
+    async def _ask_version(self) -> StoreVersion:
+        idle_s = time.monotonic() - self._version_read_at
+        if self._version_connection is not None and idle_s < self._limits.recycle_s:
+            try:
+                return await self._read_version(self._version_connection)
+            except StoreUnavailable:
+                pass  # the server may have restarted, or closed it for its age: the next is made now, and tells
+        self._forget_version_connection()
+        connection = self._version_connection = await self.connect()
+        limit = self.dialect.limit_session(self.query_timeout_s)
+        if limit is not None:
+            await self._on_version_connection(connection, limit, [])
+        return await self._read_version(connection)
 
     async def _read_version(self, connection: aiomysql.Connection) -> StoreVersion:
         rows = await self._on_version_connection(connection, *self.version_sql)
@@ -161,12 +173,9 @@ class MysqlServer:
     ) -> list[Row]:
         try:
             with as_problems(self):
-                async with asyncio.timeout(self._connect_timeout_s), connection.cursor() as cursor:
+                async with connection.cursor() as cursor:
                     await cursor.execute(sql, parameters or None)
                     return list(await cursor.fetchall())
-        except TimeoutError as error:
-            self._forget_version_connection()
-            raise unavailable(error, self) from error
         except BaseException:
             # What it was to answer may still come, a cancelled read's included.
             self._forget_version_connection()

@@ -40,6 +40,9 @@ _REFUSED = {
 }
 """The server answers, but not to this user; somebody may be about to make the database, so it is tried again."""
 
+DriverError = pymysql.err.MySQLError
+"""What the driver raises beside what is a problem: a table or a column is missing, say."""
+
 _GRACE_S = 2.0
 """How much longer than a read's limit its server is waited for: past that it hangs, or the way to it is cut."""
 

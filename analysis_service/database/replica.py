@@ -9,7 +9,7 @@ import structlog
 
 from analysis_service.database import HostState, ReplicaLost, StoreVersion
 from analysis_service.database.mysql_server import MysqlServer
-from analysis_service.database.mysql_session import MysqlSnapshot
+from analysis_service.database.mysql_session import DriverError, MysqlSnapshot
 from shared.problems import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -76,11 +76,12 @@ class Replica:
                 beginning.reschedule(None)
                 began = True
                 yield session
-        except StoreUnavailable as error:
+        except (StoreUnavailable, DriverError) as error:
             self._leave_alone()
-            if began:
+            if began:  # also where it lacks a table, or a run's row: the primary may well have it
+                log.warning("replica lost", host=self.server.address.name, reason=str(error))
                 raise ReplicaLost("A replica of the SQL store was lost; try again.") from error
-            raise NotNow(error.detail) from error
+            raise NotNow(str(error)) from error
         except Exception as error:
             if began:
                 raise

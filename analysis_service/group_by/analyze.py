@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 from analysis_service.database import Row
@@ -17,20 +17,54 @@ from analysis_service.queries.questions import answers_query
 from analysis_service.queries.sums import sums_query
 from analysis_service.reader import Reader
 from shared.analysis import AnalysisAnswer, AnalysisPlan, AnalysisRequest, PlanStatement, RunInfo, Value
+from shared.problems import PoolExhausted
 
 CELLS_AT_ONCE = 250_000
 """Cells of sums that are in memory at once, or one run's: 72 bytes each."""
 ANSWERS_AT_ONCE = 200_000
 """Answers that are in memory at once, or one run's."""
+LARGE_ROWS = 5_000
+"""An answer of more rows takes tens of megabytes while it is made, so few such are made at a time."""
 _CELLS_OF_ROW = 10
 """Making a row takes about as long as adding up so many cells."""
+
+
+class _IsLarge(Exception):
+    """The answer has so many rows that it needs a place among those."""
 
 
 async def analyze(reader: Reader, request: AnalysisRequest) -> AnalysisAnswer:
     """Answer `request`.
 
-    InvalidRequest says what is wrong with it, TooManyGroups that it is about too much, TimeLimit that it took too long.
+    InvalidRequest says what is wrong with it, TooManyGroups that it is about too much, TimeLimit that it took too long,
+    PoolExhausted that too many large answers are being made.
     """
+    try:
+        return await _analyze(reader, request, max_rows=LARGE_ROWS)
+    except _IsLarge:
+        pass  # it is begun anew: whoever waits for a place must not hold a connection
+    async with _large_place(reader):
+        return await _analyze(reader, request, max_rows=None)
+
+
+@asynccontextmanager
+async def _large_place(reader: Reader) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(reader.plan_timeout_s):
+            await reader.large_answers.acquire()
+    except TimeoutError:
+        raise PoolExhausted(
+            f"Other answers of over {LARGE_ROWS:,} rows are being made; try again, or ask for fewer levels, runs or "
+            "models.",
+            retry_after_s=2,
+        ) from None
+    try:
+        yield
+    finally:
+        reader.large_answers.release()
+
+
+async def _analyze(reader: Reader, request: AnalysisRequest, *, max_rows: int | None) -> AnalysisAnswer:
     began = time.perf_counter()
     specs = find_benchmarks(reader.registry, request)
     async with reader.snapshot() as snapshot:
@@ -44,6 +78,8 @@ async def analyze(reader: Reader, request: AnalysisRequest) -> AnalysisAnswer:
             part = await prepare_part(reader, reads, snapshot, resolved, request.error_policy, rows_before=rows)
             parts.append(part)
             rows += len(part.rows)
+            if max_rows is not None and rows > max_rows:
+                raise _IsLarge
         plans = [part.plan for part in parts]
         check_cost(plans, max_cells=reader.max_cells)
         kind = PlanKind.ANSWERS if any(plan.kind is PlanKind.ANSWERS for plan in plans) else PlanKind.SUMS
@@ -131,7 +167,8 @@ def _warnings(
     for place, level, values in wanted:
         if level is not None and level in parts[0].resolved.spec.by_name and values:
             found = {value for own in columns for value in own.groups[level]}
-            missing = [str(value) for value in values if value not in found]
+            stored = parts[0].resolved.spec.by_name[level].type.stored
+            missing = [str(value) for value in values if stored(value) not in found]
             if missing:
                 yield f"{place}: no answers with {level} {_some(missing)}"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis_service.group_by.cells import Rows
 from analysis_service.group_by.combinations import Combinations, value_sorter
 from analysis_service.group_by.resolve import ResolvedAnalysis, run_value
+from analysis_service.means import round_means
 from analysis_service.runs import layout_of
 from shared.analysis import ErrorPolicy
 
@@ -128,7 +129,7 @@ def _measures(
     """`n`, and the means."""
     low, high = resolved.spec.score_min, resolved.spec.score_max
     n, total = sums["n_scored"], sums["score_sum"]
-    means = {}
+    means: dict[str, NDArray[np.float64]] = {}
     if policy is not ErrorPolicy.EXCLUDE:
         failed = sums["n_refused"] + sums["n_truncated"] + sums["n_error"]
         if policy is ErrorPolicy.WRONG:
@@ -137,8 +138,9 @@ def _measures(
             unknown = failed + sums["n_unscored"]
             means["mean_low"] = _mean(total + unknown * low, n + unknown)
             means["mean_high"] = _mean(total + unknown * high, n + unknown)
-    by_question = _mean(sums["question_mean_sum"], sums["question_weight"])
-    return n, {"mean": _mean(total, n), **means, "mean_by_question": by_question}
+    means = {"mean": _mean(total, n), **means}
+    means["mean_by_question"] = _mean(sums["question_mean_sum"], sums["question_weight"])
+    return n, {name: round_means(mean, resolved.spec) for name, mean in means.items()}
 
 
 def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

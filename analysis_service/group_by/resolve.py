@@ -9,6 +9,7 @@ from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
 from shared.names import FACTS, LEVELS_BESIDE_FIELDS
 from shared.problems import Fault, invalid, unknown_value
 from shared.registry.specs import BenchmarkSpec, FieldSpec, Registry
+from shared.submission import shortened
 from shared.timestamps import canonical_result_name
 
 MEASURES = ("n", "n_questions", "mean", "mean_by_question")
@@ -90,7 +91,7 @@ def resolve_analysis(
     levels = check_levels(spec, [request.level1, request.level2, request.level3], faults)
     level_values = (request.level1_values, request.level2_values, request.level3_values)
     filters = list(level_filters((request.level1, request.level2, request.level3), level_values, faults))
-    filters += [(f"filters.{name}", name, values) for name, values in request.filters.items()]
+    filters += [(f"filters.{shortened(name)}", name, values) for name, values in request.filters.items()]
     by_model = request.by_model
     if by_model is None:
         by_model = not {"model", "run"} & set(levels)
@@ -196,7 +197,8 @@ def _field_values(
         if field.type.fits(value):
             converted.append(field.type.stored(value))
         else:
-            detail = f"{value!r} cannot be a value of {field.name!r}, which takes {field.type.expected}"
+            shown = repr(shortened(value) if isinstance(value, str) else value)
+            detail = f"{shown} cannot be a value of {field.name!r}, which takes {field.type.expected}"
             allowed = tuple(map(str, field.values)) or None
             faults.append(Fault(place=f"{place}[{index}]", detail=detail, allowed=allowed))
             if len(faults) >= FAULTS_MAX:

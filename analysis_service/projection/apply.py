@@ -17,7 +17,7 @@ from analysis_service.projection.numbers import KnownNumbers
 from analysis_service.projection.prepare import AppliedState, PreparedRun
 from analysis_service.projection.run_rows import insert_runs
 from analysis_service.projection.writing import Writing
-from analysis_service.queries.tables import APPLIED, FEED_STATE, RUNS
+from analysis_service.queries.tables import ANSWERS, APPLIED, FEED_STATE, RUNS, SUMS
 from shared.problems import StoreUnavailable
 from shared.results import FeedEntry, LiveRunState
 
@@ -108,7 +108,11 @@ class Projection:
                 for result, run in zip(results, runs, strict=True)
                 if seqs.get(result.result_name) == result.seq
             ]
-            await self._replace(writing, unchanged)
+            await self._replace(writing, [application for application in unchanged if not application.is_void])
+            # What has come of these runs stays until their results take its place; it is not looked at again.
+            for void in (application.run for application in unchanged if application.is_void):
+                query = self._database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, void.registry_hash)
+                await writing.session.execute(query.where(APPLIED.result_name == void.result_name))
 
     async def mend(self, result: ResultEntry, run: PreparedRun, *, found: int | None) -> bool:
         """Apply a result anew as of the entry `result.seq`, without moving the position.
@@ -119,8 +123,6 @@ class Projection:
             seqs = await self.applied_seqs(writing.session, [run.result_name])
             if seqs.get(run.result_name) != found:
                 return False
-            # Where the row of the newest run was lost, its answers and sums still have the number that comes next.
-            await writing.delete_runs({await self._greatest_run(writing.session) + 1: run.benchmark})
             await self._replace(writing, [Application(run, result.seq, result.href)])
             return True
 
@@ -153,10 +155,15 @@ class Projection:
         )
 
     async def mark_outdated(self, benchmark: str | None) -> None:
-        """Have all results applied anew, or one benchmark's, as if another registry had decided about them."""
+        """Have all results applied anew, or one benchmark's, as if another registry had decided about them.
+
+        What is remembered of the tables is forgotten, here and by other instances: who asks for it may have lost rows.
+        """
         query = self._database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "")
         async with self.locked() as writing:
             await writing.session.execute(query if benchmark is None else query.where(APPLIED.benchmark == benchmark))
+            await writing.finish(randbits(63))
+        self.forget_numbers()
 
     @asynccontextmanager
     async def locked(self, *, expected: int | None = None) -> AsyncIterator[Writing]:
@@ -204,7 +211,6 @@ class Projection:
             "runs of results",
         )
         numbers = {name: run_no for name, run_no, _ in found}
-        await writing.delete_runs({run_no: benchmark for _, run_no, benchmark in found})
         over = (LiveRunState.FINISHED, LiveRunState.DISCARDED)
         kept = [application for application in applications if application.run.live not in over]
         if gone := [application.run.result_name for application in applications if application.run.live in over]:
@@ -217,6 +223,8 @@ class Projection:
                 if application.run.result_name not in numbers:
                     self._numbers.greatest_run += 1
                     numbers[application.run.result_name] = self._numbers.greatest_run
+        # Only now: their numbers are kept, and no other run may get one of them.
+        await writing.delete_runs({run_no: benchmark for _, run_no, benchmark in found})
         await insert_runs(
             writing,
             self._numbers,
@@ -248,6 +256,10 @@ class Projection:
         return [application for application in applications if application.run.result_name not in outrun]
 
     async def _greatest_run(self, session: Session) -> int:
-        query = self._database.dialect.query.from_(RUNS).select(fn.Max(RUNS.run_no))
-        [(greatest,)] = await session.fetch(query, "greatest run number")
-        return int(greatest or 0)
+        # Answers and sums of a run whose own row was lost still have its number.
+        found = 0
+        for table in (RUNS, ANSWERS, SUMS):
+            query = self._database.dialect.query.from_(table).select(fn.Max(table.run_no))
+            [(greatest,)] = await session.fetch(query, "greatest run number")
+            found = max(found, int(greatest or 0))
+        return found

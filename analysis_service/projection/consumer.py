@@ -14,7 +14,7 @@ import structlog
 
 from analysis_service.projection.apply import Application, FeedGap, Projection, ResultEntry, Superseded
 from analysis_service.projection.feed_client import FeedClient, FeedPage, FeedUnavailable, ResultAbsent
-from analysis_service.projection.fetching import Fetching
+from analysis_service.projection.fetching import Fetching, ResultUnreadable
 from analysis_service.projection.prepare import PreparedRun
 from shared.problems import Problem
 from shared.registry.specs import Registry
@@ -48,10 +48,6 @@ class Progress:
     """Set once this instance's registry counts and what was decided by another is applied anew."""
     is_outdated: bool = True
     """Whether there may be results to apply anew: what another registry decided, and all in a rebuild."""
-    reapplied: int = 0
-    """Results applied anew since the last rebuild or start began."""
-    to_reapply: int = 0
-    """Results that were to be applied anew then."""
     results_applied: int = 0
     """Since the start."""
     answers_applied: int = 0
@@ -68,7 +64,7 @@ class Progress:
 
     def begin_rebuild(self) -> None:
         """Have the consumer look for results to apply anew; from the beginning, if it is at it."""
-        self.is_outdated, self.reapplied, self.to_reapply = True, 0, 0
+        self.is_outdated = True
         self.rebuilds += 1
         self.wanted.set()
 
@@ -90,18 +86,16 @@ async def follow_feed(
             if not started:
                 await projection.take_over()
                 started = True  # once: to take over again would be to take turns with whoever started later
-            if progress.is_outdated:
-                await outdated.reapply_some()
-            if not progress.is_outdated:
-                progress.started.set()
-            # New results are not kept waiting by a rebuild: the two take turns.
-            await _apply_next(feed, projection, registry, progress, wait_s=0 if progress.is_outdated else wait_s)
+            await _take_turns(outdated, wait_s=wait_s)
             pause_s, progress.stopped = FIRST_PAUSE_S, None
         except FeedGap:
             continue  # another instance was faster
         except ResultAbsent as error:
             progress.stopped = str(error)
             log.warning("a result that the feed names is not there", applying=progress.applying, reason=str(error))
+        except ResultUnreadable as error:
+            progress.stopped = str(error)
+            log.exception("a result cannot be read", reason=str(error), retry_in_s=pause_s)
         except FeedUnavailable as error:
             progress.head = None
             log.warning("feed unavailable", reason=str(error), retry_in_s=pause_s)
@@ -117,6 +111,21 @@ async def follow_feed(
         progress.applying = None
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+async def _take_turns(outdated: "_Outdated", *, wait_s: float) -> None:
+    """Apply some results anew, and what comes next: new results wait neither for a rebuild nor for its faults."""
+    progress, fault, at = outdated.progress, None, None
+    if progress.is_outdated:
+        [fault] = await asyncio.gather(outdated.reapply_some(), return_exceptions=True)
+        at = progress.applying
+    if not progress.is_outdated:
+        progress.started.set()
+    wait_s = 0 if progress.is_outdated else wait_s
+    await _apply_next(outdated.feed, outdated.projection, outdated.registry, progress, wait_s=wait_s)
+    if fault is not None:
+        progress.applying = at
+        raise fault
 
 
 async def _apply_next(
@@ -228,17 +237,14 @@ class _Outdated:
         rebuild = progress.rebuilds
         if self.rebuild != rebuild:
             self.rebuild, self.after = rebuild, 0
-            progress.to_reapply = await self.projection.count_outdated(fingerprints)
         results = await self.projection.outdated(fingerprints, after=self.after, limit=REAPPLY_PAGE)
         if not results and progress.rebuilds == rebuild:
             progress.is_outdated = False
-            progress.to_reapply = progress.reapplied
         deadline = time.monotonic() + TURN_S
         async with Fetching(results, self.feed, self.registry, self.projection) as fetching:
             async for batch in fetching.batches():
                 progress.applying = batch[0][0].result_name
                 await self.projection.reapply([result for result, _ in batch], [run for _, run in batch])
-                progress.reapplied += len(batch)
                 progress.count([run for _, run in batch])
                 for result, run in batch:
                     _log_applied("re-applied", run, seq=result.seq)

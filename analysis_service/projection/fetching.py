@@ -26,6 +26,10 @@ BATCH_ANSWERS = 30_000
 Batch: TypeAlias = list[tuple[ResultEntry, PreparedRun]]
 
 
+class ResultUnreadable(Exception):
+    """What the results service gave for a result cannot be made sense of; the message names the result."""
+
+
 class Fetching:
     """The results that entries name, in order, in batches that are applied together. A context: with it all ends."""
 
@@ -50,7 +54,7 @@ class Fetching:
     async def batches(self) -> AsyncIterator[Batch]:
         """The next result, and with it those behind it that are there already; none twice in one batch.
 
-        FeedUnavailable, or whatever it is that a result cannot be decoded for, comes when its batch is the next.
+        FeedUnavailable or ResultUnreadable comes when the result that it is about is the next.
         """
         while self._fetch_ahead():
             batch = [await self._take()]
@@ -88,6 +92,10 @@ class Fetching:
     async def _prepare(self, entry: ResultEntry) -> PreparedRun:
         async with self._decoding:
             body = await self._feed.fetch(entry.href)
-            run = await asyncio.to_thread(prepare_run, body, self._registry, self._projection.knows)
+            try:
+                run = await asyncio.to_thread(prepare_run, body, self._registry, self._projection.knows)
+            except Exception as error:  # whatever it is, nobody else knows which result it is about
+                told = str(error) or type(error).__name__
+                raise ResultUnreadable(f"{entry.result_name} cannot be read: {told}") from error
         self._sizes.append(len(run.questions))
         return run

@@ -73,8 +73,8 @@ class PreparedRun:
     spec: BenchmarkSpec | None
     questions: Sequence[Question]
     digest: bytes
-    """Of the ids, hashes and metadata of the questions in their order: the same for most runs of a benchmark, so that
-    what follows from these is worked out once."""
+    """Of the benchmark and the ids, hashes and metadata of the questions in their order: the same for most runs of a
+    benchmark, so that what follows from these is worked out once."""
     stated_score: float | None
     live: LiveRunState | None
     """None of a result."""
@@ -149,7 +149,8 @@ def _digest(questions: Sequence[Question], spec: BenchmarkSpec) -> bytes:
     asked = [
         (question.question_id, question.attempt, question.content_hash, question.metadata) for question in questions
     ]
-    return blake2b(msgspec.json.encode((spec.fingerprint, asked)), digest_size=16).digest()
+    # Two benchmarks may have one fingerprint, and number their questions apart.
+    return blake2b(msgspec.json.encode((spec.name, spec.fingerprint, asked)), digest_size=16).digest()
 
 
 def _are_scores_valid(questions: Sequence[Question], spec: BenchmarkSpec) -> bool:

@@ -103,14 +103,15 @@ async def _insert_absent(
     content: Mapping[int, _T],
     pack_one: Callable[[_T], bytes],
 ) -> None:
-    """Insert what is stored by the number of its content, and is not there yet."""
+    """Insert what is stored by the number of its content, and is not there yet, or not as it should be."""
     absent = known.absent(table.get_table_name(), content)
     number = table.field(columns[0])
-    query = writing.dialect.query.from_(table).select(number)
-    found: set[int] = set()
+    query = writing.dialect.query.from_(table).select(*(table.field(column) for column in columns))
+    packed = {number: pack_one(content[number]) for number in absent}
     for some in in_batches(absent):
-        rows = await writing.session.fetch(query.where(number.isin(some)), f"known numbers of {columns[0]}")
-        found |= {row[0] for row in rows}
-    rows = [(number, pack_one(content[number])) for number in absent if number not in found]
-    await writing.session.insert(table, columns, rows)
+        rows = await writing.session.fetch(query.where(number.isin(some)), f"known content by {columns[0]}")
+        for found, its_content in rows:
+            if its_content == packed[found]:
+                del packed[found]
+    await writing.session.insert(table, columns, list(packed.items()), replace=True)
     known.store(table.get_table_name(), absent)

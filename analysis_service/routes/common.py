@@ -1,5 +1,8 @@
 """What routes take from the application, and how they answer."""
 
+import asyncio
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
@@ -9,6 +12,7 @@ from analysis_service.answer_cache import Answer, AnswerCache, Asked, Compute
 from analysis_service.reader import Reader
 from shared.direct_routes import DirectJson
 from shared.entity_tags import is_known
+from shared.problems import Problem
 
 
 def _reader(request: Request) -> Reader:
@@ -29,13 +33,23 @@ async def answer(request: Request, asked: Asked, compute: Compute) -> Response:
     That also after POST: here it asks a question, and changes nothing.
     """
     answers: AnswerCache = request.app.state.answers
-    return _respond(request, await answers.fetch(asked, compute))
+    return _respond(request, await answers.fetch(asked, compute, partial(_leave, request)))
 
 
 async def answer_anew(request: Request, compute: Compute) -> Response:
     """What `compute` tells, which is neither kept nor taken from what is: it tells of its own making."""
     answers: AnswerCache = request.app.state.answers
-    return DirectJson((await answers.compute(compute)).body, 200, (b"cache-control", b"no-store"))
+    told = await answers.compute(compute, partial(_leave, request))
+    return DirectJson(told.body, 200, (b"cache-control", b"no-store"))
+
+
+async def _leave(request: Request) -> None:
+    """Return when the caller is gone. The server does not end what it asked for: it only tells who listens."""
+    with suppress(Problem):  # of a body that nobody asked for, which no longer matters
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        return
+    await asyncio.get_running_loop().create_future()
 
 
 def _respond(request: Request, told: Answer) -> Response:

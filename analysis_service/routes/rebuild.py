@@ -26,7 +26,7 @@ async def post_rebuild(wanted: RebuildRequest, request: Request) -> RebuildState
 
 @router.get("/rebuild", summary="How far applying has come")
 async def get_rebuild(request: Request) -> RebuildState:
-    """The rebuild that runs or ran last, and the feed."""
+    """What is still to be applied anew, and the feed."""
     return await _state(request)
 
 
@@ -43,9 +43,6 @@ async def _state(request: Request) -> RebuildState:
     reader: Reader = request.app.state.reader
     fingerprints = {name: spec.fingerprint for name, spec in reader.registry.benchmarks.items()}
     return RebuildState(
-        is_running=progress.is_outdated,
-        done=progress.reapplied,
-        total=progress.to_reapply,
         outdated=await projection.count_outdated(fingerprints),
         position=progress.position,
         head=progress.head,

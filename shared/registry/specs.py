@@ -224,6 +224,9 @@ class FieldSpec(BaseModel):
         return self.places or (f"doc.{self.name}", f"metadata.{self.name}", self.name)
 
 
+_Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # sums of squares stay finite
+
+
 class BenchmarkSpec(BaseModel):
     """A benchmark as one TOML file describes it."""
 
@@ -233,8 +236,8 @@ class BenchmarkSpec(BaseModel):
     title: Translated
     description: Translated
     fields: tuple[FieldSpec, ...] = Field(default=(), strict=False, max_length=32)
-    score_min: float = 0.0
-    score_max: float = 1.0
+    score_min: _Score = 0.0
+    score_max: _Score = 1.0
     chance_level: float | None = None
     """Expected mean score of guessing."""
     question_count: int | None = Field(default=None, gt=0)

@@ -1,6 +1,7 @@
 """What has not changed is not computed or sent again: entity tags, 304, and instances that agree."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from analysis_service.answer_cache import AnswerCache
 from analysis_service.app import create_app
 from analysis_service.settings import AnalysisSettings
-from tests.api.conftest import Stack, run_stack
+from tests.api.conftest import Stack, run_stack, serve
 
 BENCHMARK = "math500"
 GROUP_BY = {"benchmark": BENCHMARK, "level1": "level"}
@@ -173,6 +174,36 @@ async def test_requests_at_the_same_time_are_computed_once(caching: Stack) -> No
     found = counts(caching)
     assert found.misses == 1
     assert found.shared + found.hits == 49
+
+
+@pytest.mark.parametrize("explain", [False, True])
+async def test_what_nobody_waits_for_any_more_is_not_computed(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, explain: bool
+) -> None:
+    """The server tells that a caller has gone only to who listens."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def compute_for_ever(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("analysis_service.routes.analysis.analyze", compute_for_ever)
+    file, results_url = tmp_path / "served.sqlite", str(stack.results.base_url)
+    settings = AnalysisSettings(
+        auth="disabled", analysis_store="sqlite", sqlite_path=file, results_url=results_url, feed_wait_s=0.1
+    )
+    async with serve(create_app(settings)) as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        body = json.dumps(GROUP_BY | {"explain": explain}).encode()
+        head = f"POST /analysis HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        async with asyncio.timeout(5):
+            await begun.wait()
+            writer.transport.abort()
+            await ended.wait()
 
 
 @pytest.fixture

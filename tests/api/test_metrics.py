@@ -1,5 +1,6 @@
 """/metrics: what Prometheus reads, and that it is what happened; and the pool's settings as /health tells them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from shared.problems import PoolExhausted
 from tests.api.conftest import Stack, run_stack, until
 from tests.sql_servers import own_database
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 Figures: TypeAlias = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -71,6 +73,24 @@ async def test_figures_are_what_happened(stack: Stack) -> None:
     assert (figure(figures, "pool_acquire_seconds_count", host="sqlite") or 0) >= versions
     assert figure(figures, "pool_size", host="sqlite") == 4
     assert (figures["process_resident_memory_bytes", frozenset()]) > 1e6
+
+
+async def test_operations_has_each_figure_with_its_labels(stack: Stack) -> None:
+    await stack.push(result("r1"))
+    section = OPERATIONS.read_text(encoding="utf-8").partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    documented = {}
+    for names, labels in re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", section, flags=re.MULTILINE):
+        for name, kind in re.findall(r"`(\w+)`( \(histogram\))?", names):
+            documented[name, bool(kind)] = set(labels.replace("–", "").replace(",", " ").split())
+    told: dict[tuple[str, bool], set[str]] = {}
+    for family in text_string_to_metric_families((await stack.analysis.get("/metrics")).text):
+        if family.name.startswith("scorehouse_"):
+            name = family.name.removeprefix("scorehouse_") + ("_total" if family.type == "counter" else "")
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            told[name, family.type == "histogram"] = labels
+    assert told.keys() == documented.keys()
+    without_replicas = {("replica_up", False), ("replica_behind", False)}
+    assert {key for key in told if told[key] != documented[key]} == without_replicas
 
 
 async def test_another_application_counts_for_itself(sample_stack: Stack, stack: Stack) -> None:

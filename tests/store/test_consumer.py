@@ -179,7 +179,7 @@ async def test_what_was_decided_under_another_registry_is_applied_anew_in_batche
     fingerprints = {name: spec.fingerprint for name, spec in REGISTRY.benchmarks.items()}
     async with following(tmp_path / "a") as progress:
         await reached(progress.started.is_set)
-        assert (progress.reapplied, progress.to_reapply) == (5, 5)
+        assert progress.results_applied == 5
     async with open_sqlite(tmp_path / "a") as database:
         assert await Projection(database, REGISTRY.hash).outdated(fingerprints, after=0, limit=10) == []
 
@@ -236,3 +236,28 @@ async def test_the_key_is_sent() -> None:
         async with open_feed(URL, "secret") as feed:
             await feed.read(after=0, wait_s=0)
         assert route.calls.last.request.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("answer", [b"<html>", None], ids=["unreadable", "absent"])
+async def test_what_cannot_be_applied_anew_is_named_and_keeps_nothing_new_waiting(
+    fake: FakeResults, tmp_path: Path, answer: bytes | None
+) -> None:
+    for number in range(3):
+        fake.add(f"r{number}")
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.position == 3)
+    async with open_sqlite(tmp_path / "a") as database, database.transaction() as session:
+        await session.execute(database.dialect.query.update(APPLIED).set(APPLIED.registry_hash, "former"))
+    href = str(fake.entries[1]["href"])
+    whole = fake.documents.pop(href)
+    if answer is not None:
+        fake.documents[href] = answer
+    async with following(tmp_path / "a") as progress:
+        await reached(lambda: progress.stopped)
+        assert "-r1" in str(progress.stopped)
+        fake.add("new")
+        await reached(lambda: progress.position == 4)
+        assert not progress.started.is_set()
+        fake.documents[href] = whole
+        await reached(progress.started.is_set)
+        await reached(lambda: progress.stopped is None)

@@ -120,7 +120,7 @@ async def test_entries_that_do_not_matter_are_passed_in_the_same_step(database: 
         await projection.apply_all([Application(run, 42, href)], after=41)
 
 
-@pytest.mark.parametrize(("by_now", "expected"), [("finished", []), ("discarded", []), ("live", [(3, True)])])
+@pytest.mark.parametrize(("by_now", "expected"), [("finished", [(2, True)]), ("discarded", []), ("live", [(3, True)])])
 async def test_a_live_run_under_a_changed_registry(
     database: Database, by_now: str, expected: list[tuple[int, bool]]
 ) -> None:

@@ -14,6 +14,7 @@ from pypika import functions as fn
 from analysis_service.database import Database, StoreVersion
 from analysis_service.database.dialect import Engine, mysql_dialect
 from analysis_service.database.mysql import MysqlAddress, MysqlDatabase, PoolLimits, open_mysql
+from analysis_service.database.mysql_session import MysqlSession
 from analysis_service.database.sqlite import open_sqlite
 from analysis_service.queries.tables import FEED_STATE
 from analysis_service.schema import prepare_schema
@@ -250,6 +251,22 @@ async def test_the_version_s_connection_comes_back_by_itself(own_mariadb: Mariad
         assert await database.fetch_version() == version, "without a failure between"
 
 
+async def test_a_server_that_hangs_is_asked_for_its_version_once(own_mariadb: Mariadbd) -> None:
+    async with open_mysql(own_mariadb.address, PoolLimits(acquire_timeout_s=1)) as database:
+        await prepare_schema(database, NO_REGISTRY)
+        version = await database.fetch_version()
+        own_mariadb.freeze()
+        try:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await database.fetch_version()
+            took_s = time.monotonic() - began
+        finally:
+            own_mariadb.thaw()
+        assert 0.9 < took_s < 1.7, "the limit holds for all that it takes, not for each connection tried"
+        assert await database.fetch_version() == version
+
+
 async def test_the_version_is_that_of_the_last_write_and_of_the_snapshot(open_store: OpenStore) -> None:
     async with open_store(size=2) as database:
         await prepare_schema(database, NO_REGISTRY)
@@ -328,3 +345,15 @@ async def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path) -> Non
         with pytest.raises(StartFailed, match=f"SQLITE_PATH {file}"):
             async with open_sqlite(file):
                 pass
+
+
+@pytest.mark.parametrize("engine", ["mysql", "mariadb"])
+async def test_a_list_of_many_runs_is_looked_up_whatever_memory_it_takes(
+    engine: str, request: pytest.FixtureRequest
+) -> None:
+    """By default MySQL reads the whole table instead; MariaDB has no such setting, and takes none amiss."""
+    with own_database(request.getfixturevalue(engine)) as address:
+        async with open_mysql(address) as database, database.alone("test") as session:
+            assert isinstance(session, MysqlSession)
+            found = await session.run("SHOW VARIABLES LIKE 'range_optimizer_max_mem_size'")
+            assert found == ([("range_optimizer_max_mem_size", "0")] if engine == "mysql" else [])

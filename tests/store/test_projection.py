@@ -21,6 +21,7 @@ from analysis_service.reader import Reader
 from analysis_service.schema import prepare_schema
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisRequest
+from shared.problems import PoolExhausted
 from shared.process import StartFailed
 from shared.registry.load import load_registry
 from shared.registry.specs import Registry
@@ -487,3 +488,100 @@ async def test_questions_weigh_alike_where_attempts_differ_in_metadata(
     assert row["mean_by_question"] == pytest.approx((1 / 3 + 1) / 2)
     by_level = {row["level"]: row["mean_by_question"] for row in await rows_of(reader, level1="level")}
     assert by_level == {1: pytest.approx(1.0), 2: pytest.approx(0.0)}
+
+
+async def test_a_number_that_is_kept_is_given_to_no_other_run(database: Database, registry: Registry) -> None:
+    """As after a registry change: results that were refused come in beside those that are applied anew."""
+    runs = [prepare(registry, random_answers(seed, 5), run_id=f"r{seed}") for seed in range(3)]
+    refused = prepare(registry, [make_answer("q0", 7)], run_id="r0")
+    assert refused.state == "rejected"
+    projection = Projection(database, "")
+    for seq, run in enumerate([refused, *runs[1:]], start=1):
+        await projection.apply(entry_of(run, seq), run)
+    await Projection(database, "").reapply([applied_as(run, seq) for seq, run in enumerate(runs, start=1)], runs)
+    assert sorted(row[0] for row in (await stored(database))["runs"]) == [1, 2, 3]
+
+
+async def test_a_number_with_left_over_answers_is_given_to_no_run(database: Database, registry: Registry) -> None:
+    runs = [prepare(registry, random_answers(seed, 5), run_id=f"r{seed}") for seed in range(3)]
+    for seq, run in enumerate(runs[:2], start=1):
+        await Projection(database, "").apply(entry_of(run, seq), run)
+    async with database.transaction() as session:
+        await session.execute(database.dialect.query.from_(RUNS).delete())
+    await Projection(database, "").apply(entry_of(runs[2], 3), runs[2])
+    assert [row[0] for row in (await stored(database))["runs"]] == [3]
+
+
+async def test_benchmarks_with_the_same_fields_number_their_questions_apart(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    for name in ("mmlu-pro", "mmlu-max"):
+        (tmp_path / f"{name}.toml").write_text(MMLU_PRO.replace('"mmlu-pro"', f'"{name}"'))
+    registry = load_registry(tmp_path)
+    answers = [make_answer(f"q{n}", n % 2, metadata={"category": "law"}) for n in range(4)]
+    async with open_store() as database:
+        await prepare_schema(database, registry)
+        projection, reader = Projection(database, ""), Reader(database, registry, 1000)
+        for seq, name in enumerate(("mmlu-pro", "mmlu-max"), start=1):
+            run = prepare_run(document(answers, benchmark=name), registry, projection.knows)
+            await projection.apply(entry_of(run, seq), run)
+            [row] = await rows_of(reader, benchmark=name, level1="category")
+            assert (row["category"], row["n"], row["n_questions"]) == ("law", 4, 4)
+
+
+@pytest.mark.parametrize("lost", ["combinations", "layouts", "question_sets", "cut layouts"])
+async def test_a_rebuild_remembers_nothing_that_may_be_lost(
+    database: Database, reader: Reader, registry: Registry, lost: str
+) -> None:
+    projection = Projection(database, "")
+    run = prepare(registry, random_answers(1))
+    await projection.apply(entry_of(run, 1), run)
+    expected = await rows_of(reader, level1="subject")
+    tables, query = BenchmarkTables("math500"), database.dialect.query
+    async with database.transaction() as session:
+        if lost == "cut layouts":
+            await session.execute(query.update(tables.layouts).set(tables.layouts.cells, b""))
+        else:
+            await session.execute(query.from_(getattr(tables, lost)).delete())
+    await projection.mark_outdated(None)
+    await projection.reapply([applied_as(run, 1)], [run])
+    assert await rows_of(Reader(database, registry, 1000), level1="subject") == expected
+
+
+async def test_few_large_answers_are_made_at_a_time(
+    database: Database, reader: Reader, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever waits for a place holds no connection, and not for ever."""
+    run = prepare(registry, random_answers(1))
+    await Projection(database, "").apply(entry_of(run, 1), run)
+    monkeypatch.setattr("analysis_service.group_by.analyze.LARGE_ROWS", 1)
+    reader.plan_timeout_s = 0.2
+    while not reader.large_answers.locked():
+        await reader.large_answers.acquire()
+    with pytest.raises(PoolExhausted, match="Other answers of over 1 rows are being made"):
+        await rows_of(reader, level1="subject", level2="level")
+    assert len(await rows_of(reader, level1="model")) == 1, "small ones have no need of a place"
+    waiting = asyncio.create_task(rows_of(reader, level1="subject", level2="level"))
+    while database.pool_state().in_use or not reader.large_answers._waiters:  # noqa: SLF001
+        await asyncio.sleep(0.001)
+    reader.large_answers.release()
+    assert len(await waiting) > 1
+    assert not reader.large_answers.locked(), "the place is given back"
+
+
+async def test_equal_means_are_equal_in_whatever_order_questions_came(
+    database: Database, reader: Reader, registry: Registry
+) -> None:
+    projection = Projection(database, "")
+    scores = [0.1, 0.2, 0.3, 0.7, 1 / 3] * 20
+    for seq in range(1, 6):
+        random.Random(seq).shuffle(scores)
+        answers = [make_answer(f"q{n}", score, metadata={"level": 1}) for n, score in enumerate(scores)]
+        run = prepare(registry, answers, model=f"m{seq}", run_id=f"r{seq}")
+        await projection.apply(entry_of(run, seq), run)
+    rows = await rows_of(reader, level1="level", order_by="-mean")
+    assert [row["model"] for row in rows] == [f"m{seq}" for seq in range(1, 6)]
+    assert len({row["mean"] for row in rows}) == 1
+    [summary] = (await summarize(reader)).benchmarks
+    assert summary.best_model is not None
+    assert (summary.best_model.model, summary.best_model.mean) == ("m1", rows[0]["mean"])

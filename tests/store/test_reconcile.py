@@ -483,10 +483,10 @@ async def test_an_application_that_is_cut_off_leaves_no_difference(
     writes = 0
 
     def cut_off(method: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def counted(*arguments: Any) -> None:
+        async def counted(*arguments: Any, **named: Any) -> None:
             nonlocal writes
             writes += 1
-            await method(*arguments)
+            await method(*arguments, **named)
             if writes == write:
                 raise ConnectionAbortedError("killed")
 

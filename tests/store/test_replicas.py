@@ -10,10 +10,11 @@ from itertools import count
 import pytest
 from structlog.testing import capture_logs
 
-from analysis_service.database import Database, HostState, ReplicaLost, survive_lost_replicas
+from analysis_service.database import Database, HostState, ReplicaLost, Row, survive_lost_replicas
 from analysis_service.database.mysql import MysqlAddress, MysqlDatabase, PoolLimits, ReadHosts, open_mysql
-from analysis_service.queries.tables import FEED_STATE
+from analysis_service.queries.tables import FEED_STATE, RUNS
 from analysis_service.schema import prepare_schema
+from shared.problems import StoreUnavailable
 from shared.registry.specs import Registry
 from tests.sql_servers import Mariadbd, mariadb_with_replica, own_database
 
@@ -222,6 +223,45 @@ async def test_a_replica_that_is_killed_inside_a_read_is_survived(pair: Pair) ->
             assert turns == [True, False]
         finally:
             pair.replica.start()
+
+
+async def test_what_a_replica_lacks_is_read_from_the_primary(pair: Pair) -> None:
+    name = pair.address.database
+    async with pair.opened() as database:
+        version = await write(database)
+        await used(database, version)
+        select = database.dialect.query.from_(RUNS).select(RUNS.run_no)
+
+        async def read_runs() -> list[Row]:
+            async with database.snapshot(version) as session:
+                return await session.fetch(select, "rows of a test")
+
+        pair.replica.run(f"RENAME TABLE {name}.runs TO {name}.gone")
+        try:
+            with pytest.raises(ReplicaLost):
+                await read_runs()
+            await used(database, version)
+            assert await survive_lost_replicas(read_runs)() == []
+        finally:
+            pair.replica.run(f"RENAME TABLE {name}.gone TO {name}.runs")
+
+
+async def test_replicas_that_lose_reads_in_turns_do_not_get_them_for_ever(pair: Pair) -> None:
+    async with pair.opened(hosts=2) as database:
+        version = await write(database)
+        turns: list[bool] = []
+
+        async def lose() -> None:
+            await until(lambda: all(replica.is_used for replica in database.replicas))
+            before = snapshots(database)
+            async with database.snapshot(version):
+                turns.append(snapshots(database)[0] > before[0])
+                if not turns[-1]:
+                    raise StoreUnavailable("as if it were away")
+
+        async with asyncio.timeout(10):
+            await survive_lost_replicas(lose)()
+        assert turns == [False, True], "a replica, then the primary"
 
 
 async def test_a_replica_that_hangs_holds_nobody_up(pair: Pair) -> None:

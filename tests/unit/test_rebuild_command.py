@@ -11,9 +11,6 @@ from shared.rebuilds import RebuildState
 def state(**changes: Any) -> RebuildState:
     """A service that is at rest, but for `changes`."""
     rest = {
-        "is_running": False,
-        "done": 0,
-        "total": 0,
         "outdated": 0,
         "position": 10,
         "head": 10,

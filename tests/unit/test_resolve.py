@@ -1,5 +1,6 @@
 """What a request may ask, and what it is told otherwise."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from analysis_service.catalog import BenchmarkRuns
 from analysis_service.group_by.resolve import FAULTS_MAX, ResolvedAnalysis, find_benchmarks, resolve_analysis
 from analysis_service.runs import Run, latest_runs
 from shared.analysis import AnalysisRequest
-from shared.problems import InvalidRequest
+from shared.problems import InvalidRequest, unknown_value
 from shared.registry.load import load_registry
 
 REGISTRY = load_registry()
@@ -220,3 +221,13 @@ def test_live_runs_count_only_where_asked_for(request_: dict[str, Any], expected
     resolved = resolve([run(1), run(2), LIVE], **request_)
     assert [chosen.run_no for chosen in resolved.runs] == expected
     assert [chosen.info.live for chosen in resolved.runs] == [number == 6 for number in expected]
+
+
+def test_of_many_names_the_likely_ones_are_found_without_comparing_all() -> None:
+    many = [f"2024-01-01T00:00:00Z-mmlu-run-{number:06}" for number in range(100_000)]
+    began = time.perf_counter()
+    fault = unknown_value("runs[0]", "2024-01-01T00:00:00Z-mmlu-run-054321x", many, what="valid run")
+    assert time.perf_counter() - began < 1, "comparing all takes a minute, in which nobody else is answered"
+    assert fault.allowed is None, "nor are all of them sent"
+    assert fault.nearest is not None
+    assert fault.nearest[0] == "2024-01-01T00:00:00Z-mmlu-run-054321"
