@@ -261,7 +261,9 @@ async def _unknown(session: SnapshotSession, reader: Reader, spec: BenchmarkSpec
     for before in (True, False):
         query = neighbours_query(reader.dialect, spec.name, question_id, _NEIGHBOURS, before=before)
         near += [name for (name,) in await session.fetch(query, "questions next to an id")]
-    fault = await asyncio.to_thread(unknown_value, "question_id", question_id, near, what=f"question of {spec.name}")
+    fault = await asyncio.to_thread(
+        unknown_value, "question_id", question_id, near, what=f"question of {spec.name}", compared=len(near)
+    )
     listed = f"GET /benchmarks/{spec.name}/questions lists them"
     fault = Fault(place=fault.place, detail=f"{fault.detail}; {listed}", nearest=fault.nearest)
     return NotFound(fault.detail, faults=[fault])

@@ -242,16 +242,16 @@ class TooManyGroups(Problem):
     status, slug, title = 422, "too-many-groups", "The answer would be too large"
 
 
-def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str) -> Fault:
+def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str, compared: int = ALLOWED_MAX) -> Fault:
     """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those.
 
-    Of more than ALLOWED_MAX, as runs may be, none is listed, and the nearest are of those that begin alike: to compare
+    Of more than `compared`, as runs may be, none is listed, and the nearest are of those that begin alike: to compare
     all takes seconds, in which nobody else is answered.
     """
     choices = tuple(sorted(allowed))
-    is_long = len(choices) > ALLOWED_MAX
-    start = max(0, bisect_left(choices, value) - ALLOWED_MAX // 2) if is_long else 0
-    likely = choices[start : start + ALLOWED_MAX]
+    is_long = len(choices) > compared
+    start = max(0, bisect_left(choices, value) - compared // 2) if is_long else 0
+    likely = choices[start : start + compared]
     nearest = tuple(get_close_matches(value[:SHOWN_MAX], likely, n=3, cutoff=0.5))
     hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     shown = repr(value if len(value) <= SHOWN_MAX else value[:SHOWN_MAX] + "…")

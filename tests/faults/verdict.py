@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import isclose
 from typing import Any
 from urllib.parse import quote
 
@@ -201,13 +202,23 @@ async def _check_sums(http: httpx.AsyncClient, url: str, valid: Mapping[str, Doc
     cells = await _analyze(http, url, level1="subject", level2="level")
     own = sums_of(list(valid.values()))
     got = {(row["model"], row["subject"], row["level"]): (row["n"], row["mean"]) for row in cells}
-    assert got == own, _difference(got, own)
+    wrong = {
+        key
+        for key in got.keys() | own.keys()
+        if key not in got or key not in own or got[key][0] != own[key][0] or not _is_same(got[key][1], own[key][1])
+    }
+    assert not wrong, _difference(got, own)
     rows = await _analyze(http, url, level1="run")
     got_runs = {row["run"]: (row["n"], row["n_questions"]) for row in rows}
     own_runs = {
         name: (sum(answer.score is not None for answer in one.answers), len(one.answers)) for name, one in valid.items()
     }
     assert got_runs == own_runs, _difference(got_runs, own_runs)
+
+
+def _is_same(told: float | None, own: float | None) -> bool:
+    """Whether a mean is ours, but for the digits that the service does not tell."""
+    return told == own if told is None or own is None else isclose(told, own, rel_tol=1e-12, abs_tol=1e-12)
 
 
 def _difference(got: Mapping[Any, Any], own: Mapping[Any, Any]) -> str:
