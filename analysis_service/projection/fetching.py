@@ -10,14 +10,13 @@ from analysis_service.projection.feed_client import FeedClient
 from analysis_service.projection.prepare import PreparedRun, prepare_run
 from shared.registry.specs import Registry
 
-AHEAD = 16
-"""Results ahead at most."""
-AHEAD_ANSWERS = 45_000
-"""Answers that these have, about: memory, at a kilobyte each while they are decoded."""
-FIRST_GUESS_ANSWERS = 20_000
-"""Answers that a result is taken to have while only few were seen."""
-DECODING = 2
-"""Results that are decoded at a time; more would take their memory and, for the interpreter's lock, as long."""
+AHEAD = 100
+"""Results that wait to be applied, at most."""
+AHEAD_ANSWERS = 30_000
+"""Answers of these from which on no more are fetched: memory, at a kilobyte each."""
+UNDER_WAY = 2
+"""Results that are fetched and decoded at a time; more would take their memory and, for the interpreter's lock, as
+long."""
 BATCH_RESULTS = 100
 """Results that are applied in one transaction at most."""
 BATCH_ANSWERS = 30_000
@@ -39,14 +38,13 @@ class Fetching:
         self._coming = deque(entries)
         self._feed, self._registry, self._projection = feed, registry, projection
         self._tasks: deque[tuple[ResultEntry, asyncio.Task[PreparedRun]]] = deque()
-        self._sizes = deque([FIRST_GUESS_ANSWERS], maxlen=AHEAD)
-        """Answers of the results seen last."""
-        self._decoding = asyncio.Semaphore(DECODING)
+        self._under_way = self._waiting_answers = 0
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.leave_rest()
         for _entry, task in self._tasks:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._tasks), return_exceptions=True)
@@ -76,10 +74,15 @@ class Fetching:
         self._coming.clear()
 
     def _fetch_ahead(self) -> bool:
-        """Whether there is a next one. Those ahead of it are begun."""
-        ahead = min(AHEAD, max(1, AHEAD_ANSWERS // max(1, *self._sizes)))
-        while self._coming and len(self._tasks) < ahead:
+        """Whether there is a next one. Those behind it are begun, as many as there is room for."""
+        while (
+            self._coming
+            and self._under_way < UNDER_WAY
+            and len(self._tasks) < AHEAD
+            and self._waiting_answers < AHEAD_ANSWERS
+        ):
             entry = self._coming.popleft()
+            self._under_way += 1
             self._tasks.append((entry, asyncio.create_task(self._prepare(entry))))
         return bool(self._tasks)
 
@@ -87,15 +90,19 @@ class Fetching:
         entry, task = self._tasks[0]
         run = await task
         self._tasks.popleft()
+        self._waiting_answers -= len(run.questions)
         return entry, run
 
     async def _prepare(self, entry: ResultEntry) -> PreparedRun:
-        async with self._decoding:
+        try:
             body = await self._feed.fetch(entry.href)
             try:
                 run = await asyncio.to_thread(prepare_run, body, self._registry, self._projection.knows)
             except Exception as error:  # whatever it is, nobody else knows which result it is about
                 told = str(error) or type(error).__name__
                 raise ResultUnreadable(f"{entry.result_name} cannot be read: {told}") from error
-        self._sizes.append(len(run.questions))
-        return run
+            self._waiting_answers += len(run.questions)
+            return run
+        finally:
+            self._under_way -= 1
+            self._fetch_ahead()
