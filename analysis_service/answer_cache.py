@@ -203,34 +203,40 @@ async def _look_on(reader: Reader) -> None:
 
 
 class _Kept:
-    """The answers used last, as many as fit into some bytes."""
+    """The answers used last, as many as fit into some bytes; of what was asked, the one of the latest version."""
 
     def __init__(self, max_bytes: int) -> None:
         self.bytes = self.evictions = 0
         self._max_bytes = max_bytes
-        self._answers: OrderedDict[_Key, Answer] = OrderedDict()
+        self._answers: OrderedDict[Asked, tuple[_Key, Answer]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def get(self, key: _Key) -> Answer | None:
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
+        kept_key, answer = self._answers.get(key[0], (None, None))
+        if kept_key != key:
+            return None
+        self._answers.move_to_end(key[0])
         return answer
 
     def keep(self, key: _Key, answer: Answer) -> None:
-        if _size(key, answer) > self._max_bytes * LARGEST_SHARE or key in self._answers:
+        asked = key[0]
+        stale = self._answers.pop(asked, None)
+        if stale is not None:  # nobody will ask for that version again
+            self.bytes -= _size(asked, stale[1])
+        if _size(asked, answer) > self._max_bytes * LARGEST_SHARE:
             return
-        self._answers[key] = answer
-        self.bytes += _size(key, answer)
+        self._answers[asked] = key, answer
+        self.bytes += _size(asked, answer)
         while self.bytes > self._max_bytes:
-            self.bytes -= _size(*self._answers.popitem(last=False))
+            oldest, (_, dropped) = self._answers.popitem(last=False)
+            self.bytes -= _size(oldest, dropped)
             self.evictions += 1
 
 
-def _size(key: _Key, answer: Answer) -> int:
-    return len(answer.body) + sum(map(getsizeof, key[0].request)) + _OVERHEAD_BYTES
+def _size(asked: Asked, answer: Answer) -> int:
+    return len(answer.body) + sum(map(getsizeof, asked.request)) + _OVERHEAD_BYTES
 
 
 async def _unless_gone(task: asyncio.Task[Answer], leave: Leave) -> Answer:

@@ -13,8 +13,8 @@ from sys import intern
 
 from analysis_service.database import Row, Session
 from analysis_service.database.dialect import Dialect
-from analysis_service.queries.runs import StoredRun, benchmark_versions_query, changed_runs_query, runs_query
-from analysis_service.runs import Run, finished_runs, latest_runs, with_questions
+from analysis_service.queries.runs import benchmark_versions_query, changed_runs_query, runs_query
+from analysis_service.runs import Run, StoredRun, finished_runs, latest_runs, with_questions
 from shared.registry.specs import Registry
 
 _OFF_LOOP_ROWS = 2_000

@@ -10,8 +10,8 @@ FULL_COVERAGE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A valid result that was applied."""
+class StoredRun:
+    """A valid result that was applied, as its row says; the fields are that row's columns."""
 
     run_no: int
     result_name: str
@@ -31,8 +31,15 @@ class Run:
     n_scored: int
     score_sum: float
     stated_score: float | None
+    live: int
+    """1 if it is still going on: a live run's questions so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(StoredRun):
+    """The same with its model's facts, and how much of its benchmark it has."""
+
     live: bool
-    """Whether it is still going on: a live run's questions so far."""
     model: str
     """The canonical id."""
     vendor: str | None

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import Progress
 
 from scorehouse.blocking import Scorehouse
 from scorehouse.calls import ScorehouseError, Service
-from scorehouse.terminal import INTERRUPTED, complain, count, err, out, say
+from scorehouse.terminal import INTERRUPTED, bare_bar, complain, count, out, say
 from shared.analysis import FeedHealth
 from shared.reconciliation import Reconciliation
 
@@ -56,7 +56,7 @@ class CheckOptions:
 def run_check(options: CheckOptions) -> int:
     """Compare, print what was found; the exit code: 0 if both agree (or do now), 1 otherwise."""
     try:
-        with Scorehouse(options.results_url, options.analysis_url) as house, _progress() as bar:
+        with Scorehouse(options.results_url, options.analysis_url) as house, bare_bar() as bar:
             # The results service first: what it appends, the analysis applies.
             reports = {service: _compare(house, service, bar, options) for service in Service}
             feed = house.analysis_health().feed
@@ -73,18 +73,6 @@ def run_check(options: CheckOptions) -> int:
     else:
         print_checked(checked)
     return 0 if checked.agree else 1
-
-
-def _progress() -> Progress:
-    console = err()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _compare(house: Scorehouse, service: Service, bar: Progress, options: CheckOptions) -> Reconciliation:

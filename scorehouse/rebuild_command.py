@@ -5,12 +5,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import Progress, TaskID, TextColumn
 
 from scorehouse.blocking import Scorehouse
 from scorehouse.calls import ScorehouseError
 from scorehouse.retries import Retries
-from scorehouse.terminal import INTERRUPTED, Waits, complain, count, err, out, say
+from scorehouse.terminal import INTERRUPTED, Waits, bare_bar, complain, count, err, out, say
 from shared.rebuilds import RebuildState
 
 LOOK_EVERY_S = 0.5
@@ -138,7 +138,7 @@ def _place(state: RebuildState) -> tuple[int | None, ...]:
 
 def _look_on(house: Scorehouse, course: Course, waits: Waits, patience_s: float) -> None:
     """Return when all is applied; Stuck if nothing moves for `patience_s`."""
-    with _progress() as bar:
+    with bare_bar(TextColumn("{task.fields[told]}")) as bar:
         tasks = bar.add_task("applying anew", visible=False), bar.add_task("feed", visible=False)
         line_at, obstacle = monotonic() + LINE_EVERY_S, ""
         while not course.is_done:
@@ -160,19 +160,6 @@ def _look_on(house: Scorehouse, course: Course, waits: Waits, patience_s: float)
             if bar.disable and now >= line_at:
                 line_at = now + LINE_EVERY_S
                 say(bar.console, course.told)
-
-
-def _progress() -> Progress:
-    console = err()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[told]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _draw(bar: Progress, tasks: tuple[TaskID, TaskID], course: Course) -> None:

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 INTERRUPTED = 130
@@ -53,13 +53,17 @@ def count(number: int, what: str) -> str:
 
 def progress_bar(what: str = "documents") -> Progress:
     """A bar on standard error, and how many are done of `what`; nothing at all where that is no terminal."""
+    return bare_bar(TextColumn(f"{{task.fields[done]}} {what}"), TimeRemainingColumn())
+
+
+def bare_bar(*more: ProgressColumn) -> Progress:
+    """The same with what it is about, the bar, its percentage and `more` columns."""
     console = err()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn(f"{{task.fields[done]}} {what}"),
-        TimeRemainingColumn(),
+        *more,
         console=console,
         transient=True,
         disable=not console.is_terminal,

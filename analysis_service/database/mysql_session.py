@@ -31,6 +31,7 @@ _UNAVAILABLE = {
     *(ER.CON_COUNT_ERROR, ER.SERVER_SHUTDOWN),
     *(ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.OPTION_PREVENTS_STATEMENT, ER.TOO_MANY_USER_CONNECTIONS),
     *(1927, 4031),  # MariaDB: connection was killed; MySQL: it was idle for too long
+    *(ER.DISK_FULL, ER.ERROR_ON_WRITE, ER.GET_ERRNO, ER.RECORD_FILE_FULL),  # its disk is full, or broken
 }
 
 _REFUSED = {

@@ -1,6 +1,6 @@
 """Reads of the runs themselves: all of them, or what has changed since a version."""
 
-from typing import NamedTuple
+from dataclasses import fields
 
 from pypika import Table
 from pypika.queries import QueryBuilder
@@ -8,28 +8,7 @@ from pypika.terms import Field
 
 from analysis_service.database.dialect import Dialect
 from analysis_service.queries.tables import BENCHMARK_VERSIONS, RUN_VERSIONS, RUNS
-
-
-class StoredRun(NamedTuple):
-    """A row of runs, as far as answers need it."""
-
-    run_no: int
-    result_name: str
-    benchmark: str
-    model_id: str
-    source: str
-    timestamp: str
-    time_key: str
-    seq: int
-    set_no: int | None
-    layout_no: int | None
-    n_cells: int
-    n_questions: int
-    n_answers: int
-    n_scored: int
-    score_sum: float
-    stated_score: float | None
-    live: int
+from analysis_service.runs import StoredRun
 
 
 def runs_query(dialect: Dialect) -> QueryBuilder:
@@ -50,4 +29,4 @@ def benchmark_versions_query(dialect: Dialect, after: int) -> QueryBuilder:
 
 
 def _columns(runs: Table) -> list[Field]:
-    return [runs.field(column) for column in StoredRun._fields]
+    return [runs.field(column.name) for column in fields(StoredRun)]

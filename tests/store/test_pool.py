@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
@@ -97,6 +98,21 @@ async def test_a_cancelled_read_gives_its_connection_back(open_store: OpenStore)
         assert database.pool_state().in_use == 0
 
 
+async def cancelled_at_any_moment(work: Callable[[], Coroutine[Any, Any, object]]) -> AsyncIterator[None]:
+    """Cancels `work` one turn of the loop later each time, until it ends by itself before; a pause after each."""
+    for turns in range(500):
+        task = asyncio.create_task(work())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            return
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        yield
+    raise AssertionError("it takes more turns than any read should")
+
+
 @pytest.mark.parametrize("kind", ["snapshot", "transaction"])
 async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: OpenStore, kind: str) -> None:
     async with open_store(size=1, acquire_timeout_s=2) as database:
@@ -108,15 +124,8 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(open_store: Op
             async with begin() as session:
                 assert await session.fetch(query, "rows of a test") == [(1,)]
 
-        for turns in range(500):  # cancelled one turn of the loop later each time, until it ends by itself before
-            task = asyncio.create_task(read())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            if task.done():
-                break
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        async for _ in cancelled_at_any_moment(read):
+            pass
         await read()
         assert database.pool_state().in_use == 0
 
@@ -173,6 +182,20 @@ async def test_a_server_that_went_away_and_came_back(own_mariadb: Mariadbd) -> N
         own_mariadb.start()
         await asyncio.gather(*(database.ping() for _ in range(6)))
         assert database.pool_state().in_use == 0
+
+
+@pytest.mark.parametrize("code", [1021, 1026, 1030, 1114])
+@pytest.mark.parametrize("server", ["mariadb", "mysql"])
+async def test_a_server_whose_disk_is_full_is_unavailable(
+    server: str, code: int, request: pytest.FixtureRequest
+) -> None:
+    """Which of these a server says depends on the file that it could not write."""
+    with own_database(request.getfixturevalue(server)) as address:
+        async with open_mysql(address, PoolLimits(size=1)) as database:
+            with pytest.raises(StoreUnavailable):
+                async with database.transaction() as session:
+                    await session.define(f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}")
+            await database.ping()
 
 
 async def test_overflow_is_closed_after_use(mariadb: MysqlAddress) -> None:
@@ -290,15 +313,7 @@ async def test_a_cancelled_look_at_the_version_harms_no_other(open_store: OpenSt
     async with open_store(size=1) as database:
         await prepare_schema(database, NO_REGISTRY)
         expected = await database.fetch_version()
-        for turns in range(300):  # cancelled one turn of the loop later each time, until it ends by itself before
-            task = asyncio.create_task(database.fetch_version())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            if task.done():
-                break
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        async for _ in cancelled_at_any_moment(database.fetch_version):
             assert await database.fetch_version() == expected
 
 
