@@ -37,13 +37,15 @@ class FeedClient:
     async def read(self, *, after: int, wait_s: float, limit: int = PAGE) -> FeedPage:
         """The next entries after `after`, at most `limit`; waits up to `wait_s` seconds for the first."""
         parameters: dict[str, str | int | float] = {"after": after, "limit": limit, "wait_s": wait_s}
-        response = await self._get("/feed", params=parameters, timeout_s=wait_s + 30)
+        body, headers = await self._get("/feed", params=parameters, timeout_s=wait_s + 30)
         try:
             # Not str.splitlines: it also splits at U+2028 and U+0085, which a name may hold and JSON need not escape.
-            entries = tuple(FeedEntry.model_validate_json(line) for line in response.content.split(b"\n") if line)
-            head = int(response.headers["feed-head"])
+            entries = tuple(FeedEntry.model_validate_json(line) for line in body.split(b"\n") if line)
+            head = int(headers["feed-head"])
         except (ValidationError, KeyError, ValueError) as error:
-            raise FeedUnavailable(f"{response.url} answered something that is not a feed: {error}") from error
+            raise FeedUnavailable(
+                f"{self._http.base_url.join('feed')} answered something that is not a feed: {error}"
+            ) from error
         if head < after:
             raise FeedUnavailable(
                 f"the feed ends at {head}, but {after} entries are applied; is RESULTS_URL another service, or was its "
@@ -60,19 +62,27 @@ class FeedClient:
 
     async def fetch(self, href: str) -> bytes:
         """The body of the result at `href`, as entries name it."""
-        return (await self._get(href)).content
+        body, _ = await self._get(href)
+        return body
 
     async def _get(
         self, path: str, *, params: dict[str, str | int | float] | None = None, timeout_s: float = 60
-    ) -> httpx.Response:
+    ) -> tuple[bytes, httpx.Headers]:
+        """The body and headers of an answer 200.
+
+        Streamed, because a response that httpx has read whole holds its body until the next collection of cycles, and
+        those are far apart: hundreds of megabytes of results that were long applied.
+        """
         try:
-            response = await self._http.get(path, params=params, timeout=timeout_s)
+            async with self._http.stream("GET", path, params=params, timeout=timeout_s) as response:
+                body = b"".join([chunk async for chunk in response.aiter_bytes()])
         except httpx.HTTPError as error:
             raise FeedUnavailable(f"the results service does not answer: {error or type(error).__name__}") from error
         if response.status_code != 200:
             fault = ResultAbsent if response.status_code == 404 else FeedUnavailable
-            raise fault(f"the results service answered {response.status_code} to GET {path}: {response.text[:300]}")
-        return response
+            told = body[:1000].decode(errors="replace")[:300]
+            raise fault(f"the results service answered {response.status_code} to GET {path}: {told}")
+        return body, response.headers
 
 
 @asynccontextmanager
