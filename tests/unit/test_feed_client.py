@@ -1,6 +1,8 @@
 """The feed's client: how it reads pages, and that it goes straight to its service."""
 
 import asyncio
+import gc
+import tracemalloc
 
 import pytest
 import respx
@@ -38,3 +40,28 @@ async def test_no_proxy_stands_between_the_services(monkeypatch: pytest.MonkeyPa
         port = server.sockets[0].getsockname()[1]
         async with open_feed(f"http://127.0.0.1:{port}", None) as feed:
             assert (await feed.read(after=0, wait_s=0)).head == 7
+
+
+async def test_what_was_fetched_is_not_held_until_cycles_are_collected() -> None:
+    """The service collects them seldom, and results are large: in reserve it would hold hundreds of them."""
+    size = 1_000_000
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode() + b"x" * size)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_feed(f"http://127.0.0.1:{port}", None) as feed:
+            assert len(await feed.fetch("/result")) == size
+            gc.disable()
+            tracemalloc.start()
+            try:
+                for _ in range(10):
+                    await feed.fetch("/result")
+                held, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+                gc.enable()
+    assert held < size
