@@ -1,0 +1,1 @@
+"""Statistics: pure functions over arrays. NaN means "not available" here; callers turn it into null with a reason."""
