@@ -14,7 +14,7 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check harnesses format bench faults lock clean machine debian
+.PHONY: help setup demo test check harnesses format bench simulate faults lock clean machine debian
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ format: setup ## puts the code into shape
 bench: DEBIAN += wrk
 bench: setup debian ## measures pushing, reading and group-bys; ARGS=--write puts tables and plots into docs
 	$(BIN)/python -m tests.bench.run $(ARGS)
+
+simulate: setup ## simulates what intervals and tests promise; ARGS=--write puts the tables into docs
+	$(BIN)/python -m tests.simulation.run $(ARGS)
 
 # ARGS are the kill loop's: --seed 7, --standalone, --folder DIR to keep everything.
 KILLS ?= 200

@@ -16,7 +16,19 @@ from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import open_feed
 from analysis_service.reader import Reader
 from analysis_service.reconcile import Reconciler
-from analysis_service.routes import analysis, benchmarks, health, metrics, questions, rebuild, reconciliation
+from analysis_service.routes import (
+    analysis,
+    benchmarks,
+    comparison,
+    health,
+    metrics,
+    questions,
+    rebuild,
+    reconciliation,
+    repeats,
+    significance,
+    time_series,
+)
 from analysis_service.schema import prepare_schema
 from analysis_service.settings import AnalysisSettings
 from shared.process import keep_trying, on_stop_signal
@@ -84,7 +96,16 @@ def create_app(settings: AnalysisSettings | None = None) -> FastAPI:
     app.include_router(metrics.router)
     app.include_router(reconciliation.router)
     app.include_router(rebuild.router)
-    for router in (analysis.direct, analysis.router, benchmarks.router, questions.router):
+    for router in (
+        analysis.direct,
+        analysis.router,
+        benchmarks.router,
+        comparison.router,
+        questions.router,
+        repeats.router,
+        significance.router,
+        time_series.router,
+    ):
         app.include_router(router)
         app.include_router(router, prefix="/v1", include_in_schema=False)
     for prefix in ("", "/v1"):

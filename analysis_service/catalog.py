@@ -200,6 +200,11 @@ def _make_run(row: StoredRun, registry: Registry, whole: int, same: dict[int, in
         n_scored=row.n_scored,
         score_sum=row.score_sum,
         stated_score=row.stated_score,
+        harness=_interned(row.harness),
+        harness_version=_interned(row.harness_version),
+        task_version=_interned(row.task_version),
+        grader=_interned(row.grader),
+        config_hash=_interned(row.config_hash),
         live=bool(row.live),
         model=registry.canonical_model(model_id),
         vendor=facts.vendor if facts else None,
@@ -207,3 +212,7 @@ def _make_run(row: StoredRun, registry: Registry, whole: int, same: dict[int, in
         registered=facts is not None,
         coverage=_coverage(row.n_questions, whole),
     )
+
+
+def _interned(text: str | None) -> str | None:
+    return None if text is None else intern(text)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from analysis_service.shared_reads import SharedReads
 from shared.registry.specs import Registry
 
 LARGE_AT_ONCE = 2
+LONG_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Reader:
     combinations: CombinationMemory = field(default_factory=CombinationMemory)
     large_answers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     """Places for answers of many rows."""
+    long_work: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LONG_AT_ONCE, "long-work"))
+    """Threads for what is computed for seconds."""
     _versions: SharedReads[StoreVersion] = field(init=False)
     _newest: Catalog | None = field(default=None, init=False)
     # Two locks: whoever waits for `_refreshing` holds a connection, so whoever has it must not wait for one.
@@ -102,6 +106,7 @@ class Reader:
     async def close(self) -> None:
         """End what is under way."""
         await self._versions.close()
+        self.long_work.shutdown(wait=False, cancel_futures=True)
 
     def _newest_since(self, before: Catalog | None, stored: StoreVersion) -> Catalog | None:
         """The newest catalog if it is of this version, or was made since `before` of a later one; else None.

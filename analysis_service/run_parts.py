@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from pypika import Table
 from pypika import functions as fn
 from pypika.functions import Length
@@ -17,7 +18,7 @@ from pypika.terms import Criterion
 from analysis_service.database import Database, Row, Session, in_batches
 from analysis_service.database.dialect import Dialect
 from analysis_service.packed_sums import COST_COLUMNS, SCORE_COLUMNS, pack_columns, pack_layout, unpack_layout
-from analysis_service.projection.answers import unpack
+from analysis_service.projection.answers import unpack, unpack_scores
 from analysis_service.projection.apply import ResultEntry
 from analysis_service.projection.prepare import AppliedState
 from analysis_service.projection.removal import StrayRows
@@ -118,12 +119,12 @@ def _some(runs: Sequence[Row]) -> list[int]:
 
 
 def _parts_query(dialect: Dialect, numbers: Sequence[int]) -> QueryBuilder:
-    """Rows: run_no, result_name, benchmark, set_no, layout_no, counts, the packed parts, seq, href."""
+    """Rows: run_no, result_name, benchmark, set_no, layout_no, counts, the packed parts, seq, href, scores."""
     query = dialect.query.from_(RUNS).join(ANSWERS).on(ANSWERS.run_no == RUNS.run_no)
     query = query.join(SUMS).on(SUMS.run_no == RUNS.run_no).join(APPLIED).on(APPLIED.result_name == RUNS.result_name)
     query = query.select(RUNS.run_no, RUNS.result_name, RUNS.benchmark, RUNS.set_no, RUNS.layout_no, RUNS.n_cells)
     query = query.select(RUNS.n_questions, RUNS.n_answers, RUNS.n_scored, RUNS.score_sum)
-    query = query.select(ANSWERS.packed, SUMS.scores, SUMS.costs, APPLIED.seq, APPLIED.href)
+    query = query.select(ANSWERS.packed, SUMS.scores, SUMS.costs, APPLIED.seq, APPLIED.href, ANSWERS.scores)
     return query.where(RUNS.run_no.isin(list(numbers)))
 
 
@@ -152,7 +153,7 @@ def _compare(rows: Sequence[Row], layouts: dict[tuple[str, int], bytes]) -> list
 def _difference(row: Row, layout: bytes | None) -> str | None:
     """What of a run's sums is not what its packed answers come to."""
     try:
-        columns = unpack(row[10])
+        columns, scores = unpack(row[10]), unpack_scores(row[15])
         sheet = sheet_of(columns)
         sums = sum_answers(columns, sheet)
     except Exception as error:  # noqa: BLE001 - damaged bytes raise whatever they like
@@ -160,6 +161,11 @@ def _difference(row: Row, layout: bytes | None) -> str | None:
     counts = (sheet.set_no, sheet.layout_no, len(sheet.layout.combination), sheet.n_questions, len(columns.question_no))
     if tuple(row[3:10]) != (*counts, sums.n_scored, sums.score_sum):
         return "its counts are not those of its answers"
+    if any(
+        not np.array_equal(getattr(scores, name), getattr(columns, name), equal_nan=True)
+        for name in ("question_no", "combination", "status", "score")
+    ):
+        return "its scores by themselves are not those of its answers"
     if layout != pack_layout(sheet.layout):
         return "the layout of its sums is not that of its answers"
     if (bytes(row[11]), bytes(row[12])) != (pack_columns(sums.scores), pack_columns(sums.costs)):

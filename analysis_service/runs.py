@@ -31,6 +31,12 @@ class StoredRun:
     n_scored: int
     score_sum: float
     stated_score: float | None
+    harness: str | None
+    harness_version: str | None
+    task_version: str | None
+    grader: str | None
+    config_hash: str | None
+    """Of the settings that say how the questions were asked; None where none were told, as with the four above."""
     live: int
     """1 if it is still going on: a live run's questions so far."""
 

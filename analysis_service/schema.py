@@ -20,7 +20,7 @@ from shared.names import table_suffix
 from shared.process import StartFailed
 from shared.registry.specs import BenchmarkSpec, FieldSpec, FieldType, Registry
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raise it when stored tables no longer fit the code: they are refused then. Part of every `data_version`."""
 
 _FIRST_VERSION = 1
@@ -188,14 +188,23 @@ def _global_tables(dialect: Dialect) -> Iterable[_Table]:
             ("n_scored", "INT"),
             ("score_sum", dialect.real),
             ("stated_score", dialect.real),
+            ("harness", text_id),
+            ("harness_version", text_id),
+            ("task_version", text_id),
+            ("grader", text_id),
+            ("config_hash", short),
             ("live", "SMALLINT DEFAULT 0"),
         ],
         ["run_no"],
         unique=[["result_name"]],
-        nullable={"set_no", "layout_no", "stated_score"},
+        nullable={
+            *("set_no", "layout_no", "stated_score"),
+            *("harness", "harness_version", "task_version", "grader", "config_hash"),
+        },
     )
     yield _Table("sums", [("run_no", "INT"), ("scores", blob), ("costs", blob)], ["run_no"])
-    yield _Table("answers", [("run_no", "INT"), ("packed", blob)], ["run_no"])
+    # Scores first: SQLite reads a row up to the column that is asked for.
+    yield _Table("answers", [("run_no", "INT"), ("scores", blob), ("packed", blob)], ["run_no"])
     yield _Table("run_versions", [("run_no", "INT"), ("version", "BIGINT")], ["run_no"], indexed=["version"])
     yield _Table(
         "benchmark_versions", [("benchmark", text_id), ("version", "BIGINT")], ["benchmark"], indexed=["version"]

@@ -16,16 +16,17 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from scorehouse import calls
+from scorehouse.analysis_calls import AnalysisCalls
 from scorehouse.batches import Batch, batches, line_of
 from scorehouse.calls import TIMEOUT, Call, ListFilters, ScorehouseError, Service, StoredResult
-from scorehouse.comparison import ComparisonLines
 from scorehouse.documents import Content
 from scorehouse.file_download import BLOCK_BYTES, FileDownload
 from scorehouse.forms import FileForm
 from scorehouse.house import ACCEPT, NO_PROXY, House, OnWait, environment_checked
+from scorehouse.reconciliation_lines import ReconciliationLines
 from scorehouse.retries import Patience, Retries
 from scorehouse.spool import Flushed, Spool, Spooled, SpoolError
-from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.analysis import AnalysisHealth
 from shared.attachments import FileSummary
 from shared.formats.tree import File
 from shared.imports import ImportReport
@@ -48,7 +49,7 @@ from shared.submission import Envelope
 _T = TypeVar("_T")
 
 
-class Scorehouse(House):
+class Scorehouse(AnalysisCalls, House):
     """Both services, blocking. Everything else is as `AsyncScorehouse` says."""
 
     def __init__(
@@ -263,14 +264,6 @@ class Scorehouse(House):
                 return
             cursor = page.next_cursor
 
-    def analyze(self, request: AnalysisRequest) -> AnalysisAnswer:
-        """The rows of a group-by."""
-        return self._send(calls.analyze(request))
-
-    def summary(self) -> SummaryAnswer:
-        """What is stored of each benchmark."""
-        return self._send(calls.summary())
-
     def results_health(self) -> ResultsHealth:
         """The results service's state, also where it answers 503; asked once, never again by itself."""
         return self._send(calls.results_health())
@@ -308,7 +301,7 @@ class Scorehouse(House):
                 if not response.is_success:
                     response.read()
                     raise call.refusal(response)
-                lines = ComparisonLines(call, response)
+                lines = ReconciliationLines(call, response)
                 for block in response.iter_bytes():
                     yield from lines.take(block)
                 lines.end()

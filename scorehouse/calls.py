@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from scorehouse.documents import Content, FilePart
 from scorehouse.forms import FileForm
 from scorehouse.retries import BUSY, Again
-from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.analysis import AnalysisHealth
 from shared.attachments import FileList
 from shared.imports import ImportReport
 from shared.problems import ProblemDocument, validation_faults
@@ -268,6 +268,7 @@ def _is_lasting(error: httpx.RequestError) -> bool:
 _NAMELESS = frozenset(
     {f"/{kind}{end}" for kind in ResultKind for end in ("", "/batch")}
     | {"/import", "/live_runs", "/reconciliation", "/rebuild", "/analysis", "/analysis/summary"}
+    | {"/comparison", "/significance", "/timeseries", "/repeats"}
 )
 """Paths that are there whatever is stored: a 404 tells of another service, or another path before them."""
 
@@ -466,17 +467,6 @@ def results_health() -> Call[ResultsHealth]:
     """The results service's state, also where it is not well."""
     read = ResultsHealth.model_validate_json
     return Call(Service.RESULTS, "GET", "/health", read, also_good=frozenset({503}), again=Again.NEVER)
-
-
-def analyze(request: AnalysisRequest) -> Call[AnalysisAnswer]:
-    """A group-by."""
-    body = request.model_dump_json(exclude_unset=True).encode()
-    return Call(Service.ANALYSIS, "POST", "/analysis", AnalysisAnswer.model_validate_json, body=body)
-
-
-def summary() -> Call[SummaryAnswer]:
-    """What is stored, by benchmark."""
-    return Call(Service.ANALYSIS, "GET", "/analysis/summary", SummaryAnswer.model_validate_json)
 
 
 def analysis_health() -> Call[AnalysisHealth]:

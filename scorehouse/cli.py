@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-from scorehouse.calls import ANALYSIS_URL, RESULTS_URL, ListFilters, ScorehouseError
+from scorehouse.calls import RESULTS_URL, ListFilters, ScorehouseError
 from scorehouse.check_command import CheckOptions, run_check
+from scorehouse.compare_command import compare
 from scorehouse.corrections_command import run_correction
 from scorehouse.export import ExportFormat, StateChoice
 from scorehouse.export_command import ExportOptions, run_export
+from scorehouse.gate_command import EXIT_CODES as GATE_CODES
+from scorehouse.gate_command import gate
 from scorehouse.keys_command import keys_app
 from scorehouse.lm_eval_command import LmEvalOptions, run_lm_eval
+from scorehouse.options import PATIENCE_S, AnalysisUrl, Patience
 from scorehouse.push_command import PushOptions, run_push
 from scorehouse.rebuild_command import RebuildOptions, run_rebuild
 from scorehouse.registry_command import registry_app
-from scorehouse.retries import Retries
 from scorehouse.spool import Spool
 from scorehouse.spool_command import run_flush, run_list, spool_for
 from scorehouse.terminal import EXIT_CODES, complain, out, say
@@ -38,17 +41,12 @@ Url = Annotated[
     str | None, typer.Option(envvar="SCOREHOUSE_RESULTS_URL", help=f"The results service; else {RESULTS_URL}.")
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Raw inputs, not standardized results.")]
-Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a service that is away or busy.")]
 SpoolDir = Annotated[
     Path | None,
     typer.Option(file_okay=False, help="The spool's folder; else one of your own for each service."),
 ]
 ResultName = Annotated[str, typer.Argument(metavar="NAME", help="The result's name: timestamp-benchmark_name-run_id.")]
 Reason = Annotated[str, typer.Option(help="Why; kept for ever.")]
-AnalysisUrl = Annotated[
-    str | None,
-    typer.Option(envvar="SCOREHOUSE_ANALYSIS_URL", help=f"The analysis service; else {ANALYSIS_URL}."),
-]
 Author = Annotated[str | None, typer.Option(help="Who says so; else your login name.", show_default=False)]
 
 
@@ -66,7 +64,6 @@ ModelId = Annotated[str | None, typer.Option(help="The model, for files that do 
 RunTime = Annotated[str | None, typer.Option(help="When it ran, for files that do not say: 2024-01-01T12:00:00Z.")]
 Metric = Annotated[str | None, typer.Option(help="The metric to take as the score, not the task's first.")]
 FilterName = Annotated[str | None, typer.Option("--filter", help="The filter (lm-eval) whose answers to take.")]
-PATIENCE_S = Retries().patience_s
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,9 +85,10 @@ def main(
       scorehouse up --demo       both services here, with a synthetic sample
       scorehouse push results/   store your own results
       scorehouse push --help     what files of results look like
+      scorehouse compare --help  which model is better, and which are tied
 
-    For services that run elsewhere set SCOREHOUSE_RESULTS_URL and
-    SCOREHOUSE_API_KEY.
+    For services that run elsewhere set SCOREHOUSE_RESULTS_URL,
+    SCOREHOUSE_ANALYSIS_URL and SCOREHOUSE_API_KEY.
     """
 
 
@@ -348,6 +346,10 @@ def export(
     kind = ResultKind.RAW if raw else ResultKind.STANDARDIZED
     filters = ListFilters(benchmark_name=benchmark, model_id=model, run_id=run, since=since)
     raise typer.Exit(run_export(ExportOptions(file_format, out_path, url, kind, filters, state, patience)))
+
+
+app.command(epilog=EXIT_CODES + ", 130 interrupted.")(compare)
+app.command(epilog=GATE_CODES)(gate)
 
 
 @app.command(epilog=EXIT_CODES + ", 130 interrupted.")

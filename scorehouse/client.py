@@ -15,16 +15,17 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from scorehouse import calls
+from scorehouse.analysis_calls import AwaitedAnalysisCalls
 from scorehouse.batches import Batch, batches, line_of
 from scorehouse.calls import TIMEOUT, Call, ListFilters, ScorehouseError, Service, StoredResult
-from scorehouse.comparison import ComparisonLines
 from scorehouse.documents import Content
 from scorehouse.file_download import BLOCK_BYTES, FileDownload
 from scorehouse.forms import FileForm
 from scorehouse.house import ACCEPT, NO_PROXY, House, OnWait, environment_checked
+from scorehouse.reconciliation_lines import ReconciliationLines
 from scorehouse.retries import Patience, Retries
 from scorehouse.spool import Flushed, Spool, Spooled, SpoolError
-from shared.analysis import AnalysisAnswer, AnalysisHealth, AnalysisRequest, SummaryAnswer
+from shared.analysis import AnalysisHealth
 from shared.attachments import FileSummary
 from shared.formats.tree import File
 from shared.imports import ImportReport
@@ -47,7 +48,7 @@ from shared.submission import Envelope
 _T = TypeVar("_T")
 
 
-class AsyncScorehouse(House):
+class AsyncScorehouse(AwaitedAnalysisCalls, House):
     """Both services, awaited. Addresses and API key default to SCOREHOUSE_RESULTS_URL, SCOREHOUSE_ANALYSIS_URL and
     SCOREHOUSE_API_KEY, then to this machine's ports 8000 and 8001 without a key.
 
@@ -274,14 +275,6 @@ class AsyncScorehouse(House):
                 return
             cursor = page.next_cursor
 
-    async def analyze(self, request: AnalysisRequest) -> AnalysisAnswer:
-        """The rows of a group-by."""
-        return await self._send(calls.analyze(request))
-
-    async def summary(self) -> SummaryAnswer:
-        """What is stored of each benchmark."""
-        return await self._send(calls.summary())
-
     async def results_health(self) -> ResultsHealth:
         """The results service's state, also where it answers 503; asked once, never again by itself."""
         return await self._send(calls.results_health())
@@ -321,7 +314,7 @@ class AsyncScorehouse(House):
                 if not response.is_success:
                     await response.aread()
                     raise call.refusal(response)
-                lines = ComparisonLines(call, response)
+                lines = ReconciliationLines(call, response)
                 async for block in response.aiter_bytes():
                     for line in lines.take(block):
                         yield line

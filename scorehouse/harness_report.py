@@ -8,7 +8,7 @@ from rich.console import Console
 
 from scorehouse.calls import ScorehouseError
 from scorehouse.harness_tally import TOLD_MAX, FormatTally, HarnessReport
-from scorehouse.terminal import count, say
+from scorehouse.terminal import count, in_columns, say
 from shared.formats.known import FORMATS
 from shared.imports import ImportReport
 
@@ -132,23 +132,13 @@ def report_file(report: HarnessReport, file: Path | None, *, dry_run: bool) -> I
 
 
 def _table(report: HarnessReport) -> list[str]:
-    """Figures by harness, the heads of the columns first. `equal`: stated aggregates that come out of the rows.
-
-    As lines, for a terminal that is too narrow is to break them, and not the figures.
-    """
+    """Figures by harness, the heads of the columns first. `equal`: stated aggregates that come out of the rows."""
     rows = [list(_COLUMNS)]
     for name, tally in report.tallies.items():
         rows.append([FORMATS[name].title if name in FORMATS else name, *_figures(tally)])
     if len(report.tallies) > 1:
         rows.append(["all", *_figures(report.total)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    return in_columns(rows, right=range(1, len(_COLUMNS)))
 
 
 def _figures(tally: FormatTally) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from scorehouse.terminal import EXIT_CODES, complain, err, out, say
+from scorehouse.terminal import EXIT_CODES, complain, err, in_columns, out, say
 from shared.keys import Key, KeyFileError, Scope, digest_of, read_keys
 from shared.problems import validation_faults
 
@@ -120,9 +120,8 @@ def list_keys(
     for key in keys:
         expires = (_in_words(key.expires) or "never") + (" (expired)" if _is_over(key, now) else "")
         rows.append((key.id, " ".join(sorted(key.scopes)), _in_words(key.created) or "-", expires))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say(out(), "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in in_columns(rows):
+        say(out(), line)
 
 
 @keys_app.command(epilog=f"{EXIT_CODES}.")

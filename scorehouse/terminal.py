@@ -4,8 +4,10 @@ Colour and progress bars are for terminals; a pipe gets plain lines of any lengt
 """
 
 import os
+from collections.abc import Container, Sequence
 from contextlib import suppress
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -49,6 +51,20 @@ def complain(text: str) -> None:
 def count(number: int, what: str) -> str:
     """`1 document`, `2,000 documents`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_columns(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Rows as lines whose cells stand below each other; those of the columns `right` end below each other.
+
+    As lines, for a terminal that is too narrow is to break them, and not the cells.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(_padded, row, widths, map(right.__contains__, range(len(row))))).rstrip() for row in rows]
+
+
+def _padded(cell: str, width: int, is_right: bool) -> str:
+    space = " " * (width - cell_len(cell))  # not str.ljust: a Korean letter is two columns wide
+    return space + cell if is_right else cell + space
 
 
 def progress_bar(what: str = "documents") -> Progress:

@@ -3,10 +3,21 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from shared.names import FACTS
 from shared.results import StoreHealth
+from shared.statistics import Confidence, Correction
 
 _FROZEN = ConfigDict(frozen=True)
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +81,30 @@ class AnalysisRequest(BaseModel):
         default=False, description="Only questions that every chosen run of the benchmark was asked"
     )
     explain: bool = Field(default=False, description="Tell in `plan` how the answer was made")
+    statistics: bool = Field(
+        default=False,
+        description="Give each row its uncertainty and how many attempts ended how; see the answer's rows",
+    )
+    confidence: Confidence = 0.95
+    cluster_by: str | None = Field(
+        default=None, description="A metadata field whose questions are not independent, such as a passage"
+    )
+    macro_over: str | None = Field(
+        default=None, description="The metadata field that `macro_mean` is over; default: the one below the last level"
+    )
+    baseline_model: str | None = Field(
+        default=None, description="Tell of each row the difference to this model, question by question; an alias does"
+    )
+    correction: Correction = Field(
+        default=Correction.HOLM, description="How p-values allow for all cells of the request, shown or not"
+    )
+
+    @field_validator("confidence", "cluster_by", "macro_over", "baseline_model", "correction")
+    @classmethod
+    def _check_statistics(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and not info.data.get("statistics"):
+            raise ValueError("needs statistics: true")
+        return value
 
 
 class RunInfo(BaseModel):
@@ -132,8 +167,20 @@ class AnalysisPlan(BaseModel):
     """The whole answer."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class AnalysisAnswer(BaseModel):
-    """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and other measures."""
+    """Rows of a group-by. A row has the keys of `group_by`, then n, n_questions, mean and other measures.
+
+    With `statistics` a row has besides: `se` of `mean`, its interval `ci_low` … `ci_high`, the `method` of this and its
+    `confidence`, `n_clusters` where it is clustered, and `reason` why any of a row is null; the unweighted mean
+    `macro_mean` over the values of `macro_over` with `macro_se`, `macro_ci_low`, `macro_ci_high`; and the attempts:
+    `n_asked` = `n_answered` + `n_refused` + `n_truncated` + `n_error`, of which those answered are `n_scored` +
+    `n_unscored`. With `baseline_model` also `n_shared` questions with it, the mean difference `delta` over these, with
+    `delta_se`, `delta_ci_low`, `delta_ci_high`, `delta_method`, `p`, `p_adjusted` and `significant`.
+    """
 
     model_config = _FROZEN
 
@@ -146,7 +193,14 @@ class AnalysisAnswer(BaseModel):
     runs: list[RunInfo]
     warnings: list[str]
     data_version: str
-    plan: AnalysisPlan | None = Field(default=None, exclude_if=lambda plan: plan is None)
+    macro_over: str | None = Field(default=None, exclude_if=_is_none)
+    """The field that macro means are over; not there without one, or without `statistics`."""
+    baseline_model: str | None = Field(default=None, exclude_if=_is_none)
+    """The canonical id of the model that deltas are to."""
+    correction: Correction | None = Field(default=None, exclude_if=_is_none)
+    n_tests: int | None = Field(default=None, exclude_if=_is_none)
+    """The p-values that were corrected together: of all rows, shown or not."""
+    plan: AnalysisPlan | None = Field(default=None, exclude_if=_is_none)
     """Only where `explain` was asked for."""
 
 

@@ -28,7 +28,7 @@ class ComparisonRequest(BaseModel):
     cluster_by: str | None = Field(
         default=None, description="A metadata field whose questions are not independent, such as a passage"
     )
-    weights: dict[str, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] | None = Field(
+    weights: dict[str, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]] | None = Field(
         default=None,
         description="Benchmark → its weight in the difference; default: each question counts the same",
     )
@@ -109,7 +109,8 @@ class PairComparison(BaseModel):
     p: float | None
     """Two-sided, of no difference."""
     test: str | None
-    """What p comes from: `exact mcnemar`, `sign flips (exact)`, `sign flips (10,000)`, `paired t`, `clustered t` …"""
+    """What p comes from: `exact mcnemar`, `sign flips (exact)`, `sign flips (10,000)`, `sign flips (weighted)`,
+    `paired t`, `clustered t` …"""
     p_adjusted: float | None
     significant: bool | None
     """Whether `p_adjusted` is at most 1 − confidence."""

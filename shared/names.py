@@ -24,9 +24,12 @@ ROW_KEYS = frozenset(
     {
         *LEVELS_BESIDE_FIELDS,
         *("benchmark", "question", "question_id", "attempt", "status", "score", "state", "coverage", "registered"),
-        *("n", "n_questions", "n_asked", "n_scored", "n_refused", "n_truncated", "n_error", "n_unscored", "n_null"),
-        *("mean", "mean_low", "mean_high", "mean_by_question", "macro_mean", "stated_score"),
-        *("se", "ci_low", "ci_high", "method", "confidence", "delta", "p", "p_adjusted", "significant", "baseline"),
+        *("n", "n_questions", "n_asked", "n_answered", "n_scored", "n_refused", "n_truncated", "n_error"),
+        *("n_unscored", "n_null", "n_clusters", "n_shared", "stated_score"),
+        *("mean", "mean_low", "mean_high", "mean_by_question", "se", "ci_low", "ci_high", "method", "confidence"),
+        *("macro_mean", "macro_se", "macro_ci_low", "macro_ci_high", "reason"),
+        *("delta", "delta_se", "delta_ci_low", "delta_ci_high", "delta_method"),
+        *("p", "p_adjusted", "significant", "baseline"),
         *("rank", "rank_low", "rank_high", "warnings", "value", "values", "total", "share"),
         *("latency_ms", "input_tokens", "output_tokens", "cost_usd", "timestamp", "period"),
     }

@@ -242,6 +242,12 @@ class TooManyGroups(Problem):
     status, slug, title = 422, "too-many-groups", "The answer would be too large"
 
 
+class TooFewShared(Problem):
+    """Those compared have too few questions in common."""
+
+    status, slug, title = 422, "too-few-shared-questions", "Too few shared questions to compare"
+
+
 def unknown_value(place: str, value: str, allowed: Iterable[str], *, what: str, compared: int = ALLOWED_MAX) -> Fault:
     """The fault of naming something unknown: what it was, what would be allowed, and the nearest of those.
 

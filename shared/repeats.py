@@ -1,6 +1,6 @@
 """Wire models of `POST /repeats`: what several attempts at each question tell."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,9 @@ from shared.statistics import Confidence, Names
 
 _FROZEN = ConfigDict(frozen=True)
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+
+KS_MAX = 200
+"""Of pass@k; of a run with more attempts at a question the first are told unless others are named."""
 
 
 class RepeatsRequest(BaseModel):
@@ -19,8 +22,11 @@ class RepeatsRequest(BaseModel):
     benchmark: str
     models: Names | None = Field(default=None, description="Default: all that have a run")
     runs: Names | None = Field(default=None, description="Instead of `models`: results by their names")
-    ks: list[int] | None = Field(
-        default=None, min_length=1, max_length=200, description="The k of pass@k; default: up to the attempts stored"
+    ks: list[Annotated[int, Field(ge=1, le=2**31, strict=True)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=KS_MAX,
+        description="The k of pass@k and pass^k; default: each up to the attempts stored",
     )
     filters: dict[str, Values] = Field(default={}, max_length=100)
     confidence: Confidence = 0.95
@@ -54,7 +60,7 @@ class Variance(BaseModel):
     question: float | None
     """Between questions' true means, attempts' noise taken out (it may come out as 0)."""
     attempt: float | None
-    """Between attempts at one question, averaged over questions."""
+    """Between attempts at one question, pooled over questions."""
     reason: str | None
 
 
@@ -73,13 +79,14 @@ class RunRepeats(BaseModel):
     avg: KEstimate | None
     """avg@n: the mean over questions of their attempts' mean; k is `attempts_max`."""
     pass_at: list[KEstimate]
-    """pass@k: the chance that of k attempts at least one is right."""
+    """pass@k: the chance that of k attempts at least one is right, which is to have the highest score."""
     pass_all: list[KEstimate]
     """pass^k: the chance that all of k attempts are right."""
     maj: KEstimate | None
-    """maj@n: the most frequent answer of a question's attempts is right; equally frequent ones count as their share."""
-    consistency: float | None
-    """The chance that two attempts at one question have the same answer."""
+    """maj@n: the score of the most frequent answer of a question's attempts; equally frequent ones count as their
+    share. k is `attempts_max`."""
+    consistency: KEstimate | None
+    """The chance that two attempts at one question have the same answer; k is 2."""
     variance: Variance
     reasons: list[str]
     """Why something above is null or empty."""

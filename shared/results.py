@@ -359,6 +359,7 @@ class LiveQuestions(BaseModel):
     state: ResultState
     """Always valid: here so that the shape is a result's."""
     live: LiveRunState
+    provenance: Provenance | None = None
     sha256: str
     """Of `data`."""
     data: dict[str, Any]

@@ -36,7 +36,7 @@ class SignificanceRequest(BaseModel):
     benchmarks: list[str] = Field(min_length=1, max_length=100, examples=[["mmlu-redux", "math500"]])
     candidate: Contender
     baseline: Contender
-    margin: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = Field(
+    margin: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)] = Field(
         default=0.01, description="Differences up to this, on the benchmark's scale, do not matter"
     )
     filters: dict[str, Values] = Field(default={}, max_length=100)
@@ -83,14 +83,16 @@ class BenchmarkVerdict(BaseModel):
     benchmark: str
     verdict: Verdict
     within_margin: bool
-    """Whether the two one-sided tests for the margin are both significant, whatever the verdict."""
+    """Whether the two one-sided tests for the margin are both significant, whatever the verdict; of a live candidate,
+    whether the sequence lies within the margin."""
     not_worse: bool
-    """Whether the candidate is told to be less than the margin below the baseline."""
+    """Whether the candidate is told to be at most the margin below the baseline."""
     pair: PairComparison
     """The candidate as a, the baseline as b."""
     ci_within_low: float | None
     ci_within_high: float | None
-    """The interval of the two one-sided tests: of confidence 1 − 2 × (1 − confidence)."""
+    """The interval of the two one-sided tests: of confidence 1 − 2 × (1 − confidence); null where the pair's
+    difference has no interval, as its reason says, and for a live candidate."""
     candidate_runs: list[RunInfo]
     baseline_runs: list[RunInfo]
     live: LiveVerdict | None
@@ -108,6 +110,7 @@ class SignificanceAnswer(BaseModel):
     """`worse` if any is; else `inconclusive` if any is; else `better` if any is; else `equivalent`."""
     verdicts: list[BenchmarkVerdict]
     n_tests: int
+    """P-values that were corrected together; of a live candidate none."""
     correction: Correction
     confidence: float
     margin: float

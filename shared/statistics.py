@@ -34,7 +34,9 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-Confidence = Annotated[float, Field(ge=0.5, le=0.9999, description="Of intervals, and 1 − the level of tests")]
+Confidence = Annotated[
+    float, Field(ge=0.5, le=0.9999, strict=True, description="Of intervals, and 1 − the level of tests")
+]
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX, strict=True, description="Of resampling: equal seeds, equal intervals")]
 Draws = Annotated[int, Field(ge=0, le=DRAWS_MAX, strict=True, description="Bootstrap draws; 0 leaves them out")]
 Names = Annotated[list[TextId], Field(min_length=1, max_length=100)]

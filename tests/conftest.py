@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pymongo
 import pytest
+import structlog
 from fastapi import FastAPI
 from pymongo.database import Database
 
@@ -24,6 +25,15 @@ from results_service.app import create_app
 from results_service.settings import ResultsSettings
 from tests.mongo_primary import takes_writes
 from tests.sql_servers import mariadb_server, mysql_server
+
+# Where rich is installed it would show the local variables of each frame: of arrays that takes half a minute a failure,
+# on the event loop of the service under test.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def _mongod_program() -> str:

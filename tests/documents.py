@@ -34,6 +34,7 @@ def document(
     timestamp: str = "2024-01-01T12:00:00Z",
     state: str = "valid",
     live: str | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> bytes:
     """What the results service answers for a result, or with `live`, its state, for a live run."""
     content = json.dumps({"questions": answers} if data is None else data)
@@ -48,6 +49,7 @@ def document(
             "sha256": sha256(content.encode()).hexdigest(),
             "state": state,
             **({} if live is None else {"live": live}),
+            **({} if provenance is None else {"provenance": provenance}),
             "data": json.loads(content),
         }
     ).encode()

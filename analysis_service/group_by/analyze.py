@@ -2,84 +2,76 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from analysis_service.database import Row
 from analysis_service.database.read_log import plan_kind
-from analysis_service.group_by.answer_rows import AnswerColumns, answer_rows
+from analysis_service.group_by.answer_rows import AnswerColumns, row_columns
 from analysis_service.group_by.benchmark_part import BenchmarkPart, off_loop, prepare_part
+from analysis_service.group_by.column_answer import ColumnAnswer
 from analysis_service.group_by.measured_reads import MeasuredReads
 from analysis_service.group_by.plan import PlanKind, check_cost, check_layouts
-from analysis_service.group_by.resolve import find_benchmarks, resolve_analysis
-from analysis_service.queries.questions import answers_query
+from analysis_service.group_by.resolve import agree_on_macro_field, find_benchmarks, resolve_analysis
+from analysis_service.group_by.resolve_statistics import check_baseline
+from analysis_service.group_by.statistics_columns import add_correction, statistics_warnings
+from analysis_service.large_answers import NeedsPlace, make_answer
+from analysis_service.queries.questions import scores_query
 from analysis_service.queries.sums import sums_query
 from analysis_service.reader import Reader
 from shared.analysis import AnalysisAnswer, AnalysisPlan, AnalysisRequest, PlanStatement, RunInfo, Value
-from shared.problems import PoolExhausted
 
 CELLS_AT_ONCE = 250_000
 """Cells of sums that are in memory at once, or one run's: 72 bytes each."""
 ANSWERS_AT_ONCE = 200_000
 """Answers that are in memory at once, or one run's."""
 LARGE_ROWS = 5_000
-"""An answer of more rows takes tens of megabytes while it is made, so few such are made at a time."""
+"""An answer of more rows takes tens of megabytes while it is made, so it needs a place."""
+LARGE_QUESTIONS = 300_000
+"""The same of an answer whose statistics have so many questions in memory."""
+_STATISTICS_ROWS = 2
+"""A row with statistics takes as long to make as so many without."""
 _CELLS_OF_ROW = 10
 """Making a row takes about as long as adding up so many cells."""
 
 
-class _IsLarge(Exception):
-    """The answer has so many rows that it needs a place among those."""
-
-
 async def analyze(reader: Reader, request: AnalysisRequest) -> AnalysisAnswer:
+    """`analyze_columns`, with its rows as dicts."""
+    return (await analyze_columns(reader, request)).with_rows()
+
+
+async def analyze_columns(reader: Reader, request: AnalysisRequest) -> ColumnAnswer:
     """Answer `request`.
 
     InvalidRequest says what is wrong with it, TooManyGroups that it is about too much, TimeLimit that it took too long,
     PoolExhausted that too many large answers are being made.
     """
-    try:
-        return await _analyze(reader, request, max_rows=LARGE_ROWS)
-    except _IsLarge:
-        pass  # it is begun anew: whoever waits for a place must not hold a connection
-    async with _large_place(reader):
-        return await _analyze(reader, request, max_rows=None)
+    return await make_answer(reader, partial(_analyze, reader, request))
 
 
-@asynccontextmanager
-async def _large_place(reader: Reader) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(reader.plan_timeout_s):
-            await reader.large_answers.acquire()
-    except TimeoutError:
-        raise PoolExhausted(
-            f"Other answers of over {LARGE_ROWS:,} rows are being made; try again, or ask for fewer levels, runs or "
-            "models.",
-            retry_after_s=2,
-        ) from None
-    try:
-        yield
-    finally:
-        reader.large_answers.release()
-
-
-async def _analyze(reader: Reader, request: AnalysisRequest, *, max_rows: int | None) -> AnalysisAnswer:
+async def _analyze(reader: Reader, request: AnalysisRequest, *, has_place: bool) -> ColumnAnswer:
     began = time.perf_counter()
     specs = find_benchmarks(reader.registry, request)
     async with reader.snapshot() as snapshot:
         reads = MeasuredReads(snapshot.session, time_limit_s=reader.plan_timeout_s)
         stored = [snapshot.runs_of(spec.name) for spec in specs]
         asked = [resolve_analysis(request, spec, reader.registry, stored) for spec in specs]
+        asked = agree_on_macro_field(asked)
+        check_baseline(request, reader.registry, (run for resolved in asked for run in resolved.runs))
         check_layouts(run for resolved in asked for run in resolved.runs)
         parts: list[BenchmarkPart] = []
-        rows = 0
+        rows = questions = 0
+        weight = _STATISTICS_ROWS if request.statistics else 1
         for resolved in asked:
             part = await prepare_part(reader, reads, snapshot, resolved, request.error_policy, rows_before=rows)
             parts.append(part)
             rows += len(part.rows)
-            if max_rows is not None and rows > max_rows:
-                raise _IsLarge
+            if part.statistics is not None:
+                questions += part.statistics.questions_at_once
+            if not has_place and (rows * weight > LARGE_ROWS or questions > LARGE_QUESTIONS):
+                raise NeedsPlace
         plans = [part.plan for part in parts]
         check_cost(plans, max_cells=reader.max_cells)
         kind = PlanKind.ANSWERS if any(plan.kind is PlanKind.ANSWERS for plan in plans) else PlanKind.SUMS
@@ -87,10 +79,12 @@ async def _analyze(reader: Reader, request: AnalysisRequest, *, max_rows: int | 
         await _add_stored_sums(reader, reads, parts)
         await _add_answers(reader, reads, parts)
         data_version = snapshot.data_version([spec.name for spec in specs])
-    answer = await off_loop(partial(_answer, request, parts, data_version), cells=_CELLS_OF_ROW * rows)
+    size = _CELLS_OF_ROW * rows * weight + sum(plan.answers for plan in plans)
+    answer = await off_loop(partial(_answer, request, parts, data_version), cells=size)
     if not request.explain:
         return answer
-    return answer.model_copy(update={"plan": _explain(parts, kind, reads, time.perf_counter() - began)})
+    plan = _explain(parts, kind, reads, time.perf_counter() - began)
+    return replace(answer, head=answer.head.model_copy(update={"plan": plan}))
 
 
 async def _add_stored_sums(reader: Reader, reads: MeasuredReads, parts: Sequence[BenchmarkPart]) -> None:
@@ -111,7 +105,7 @@ async def _add_stored_sums(reader: Reader, reads: MeasuredReads, parts: Sequence
 
 async def _add_answers(reader: Reader, reads: MeasuredReads, parts: Sequence[BenchmarkPart]) -> None:
     """Read and add up the packed answers of all parts, in one statement."""
-    sizes = {run.run_no: run.n_answers for part in parts for run in part.plan.from_answers}
+    sizes = {run.run_no: run.n_answers for part in parts for run in part.plan.read.values()}
     if not sizes:
         return
 
@@ -119,29 +113,41 @@ async def _add_answers(reader: Reader, reads: MeasuredReads, parts: Sequence[Ben
         for part in parts:
             part.add_answers(rows)
 
-    query = answers_query(reader.dialect, sizes)
+    query = scores_query(reader.dialect, sizes)
     async with aclosing(reads.in_stretches(query, "packed answers", sizes, at_once=ANSWERS_AT_ONCE)) as stretches:
         async for rows in stretches:
             await asyncio.to_thread(add, rows)
 
 
-def _answer(request: AnalysisRequest, parts: Sequence[BenchmarkPart], data_version: str) -> AnalysisAnswer:
+def _answer(request: AnalysisRequest, parts: Sequence[BenchmarkPart], data_version: str) -> ColumnAnswer:
     several = request.benchmarks is not None
     asked = [part.resolved for part in parts]
     columns = {part.resolved.spec.name if several else None: part.columns() for part in parts}
+    told, n_tests = asked[0].statistics, None
+    if request.baseline_model is not None:
+        n_tests = add_correction([own.measures for own in columns.values()], request.correction, request.confidence)
     total = sum(len(part.rows) for part in parts)
     runs = [run.info for resolved in asked for run in resolved.runs]
     # Not validated again: it is made of what was validated, and rows are many.
-    return AnalysisAnswer.model_construct(
+    head = AnalysisAnswer.model_construct(
         benchmark=request.benchmark,
         group_by=[*(["benchmark"] if several else []), *asked[0].group_by],
-        rows=answer_rows(columns, asked[0], limit=request.limit),
+        rows=[],
         total_rows=total,
         truncated=total > request.limit,
         runs=runs,
-        warnings=list(_warnings(request, parts, runs, list(columns.values()))),
+        warnings=[
+            *_warnings(request, parts, runs, list(columns.values())),
+            *statistics_warnings(request, asked, [own.measures for own in columns.values()]),
+        ],
         data_version=data_version,
+        macro_over=None if told is None else told.macro_over,
+        baseline_model=None if told is None else told.baseline,
+        correction=None if n_tests is None else request.correction,
+        n_tests=n_tests,
+        plan=None,
     )
+    return ColumnAnswer(head, row_columns(columns, asked[0], limit=request.limit), request.statistics)
 
 
 def _warnings(

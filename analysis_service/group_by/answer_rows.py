@@ -83,9 +83,8 @@ class AnswerColumns:
 
     groups: Mapping[str, list[Any]]
     """Of each name in `group_by`, the values."""
-    counts: Mapping[str, list[int]]
-    means: Mapping[str, NDArray[np.float64]]
-    """NaN where there is none."""
+    measures: dict[str, NDArray[Any]]
+    """Numbers, NaN where there is none; or objects."""
 
 
 def answer_columns(
@@ -96,8 +95,9 @@ def answer_columns(
     rows: Rows,
     sums: Sums,
     policy: ErrorPolicy,
+    statistics: Mapping[str, NDArray[Any]] | None = None,
 ) -> AnswerColumns:
-    """The columns of one benchmark's rows."""
+    """The columns of one benchmark's rows; `statistics` are more measures, in the order of `rows`."""
     division, group = rows.division, rows.group
     codes: dict[str, Codes] = {}
     values: dict[str, Sequence[Any]] = {}
@@ -114,13 +114,10 @@ def answer_columns(
     for name in resolved.group_by:
         of_code = values[name]
         groups[name] = [of_code[code] for code in codes[name][order].tolist()]
-    asked = rows.n_questions
     n, means = _measures({name: column[order] for name, column in sums.items()}, resolved, policy)
-    return AnswerColumns(
-        groups,
-        {"n": n.astype(np.int64).tolist(), "n_questions": [asked[row] for row in order.tolist()]},
-        means,
-    )
+    n_questions = np.array(rows.n_questions, dtype=np.int64)[order]
+    more = {name: column[order] for name, column in (statistics or {}).items()}
+    return AnswerColumns(groups, {"n": n.astype(np.int64), "n_questions": n_questions, **means, **more})
 
 
 def _measures(
@@ -149,38 +146,44 @@ def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.
     return mean
 
 
-def answer_rows(
+def row_columns(
     parts: Mapping[str | None, AnswerColumns], resolved: ResolvedAnalysis, *, limit: int
-) -> list[dict[str, Any]]:
-    """The first `limit` rows of all parts in the order that was asked for.
+) -> dict[str, list[Any]]:
+    """The first `limit` rows of all parts in the order that was asked for, as columns.
 
     Parts are by the name of their benchmark, which their rows have then, or by None.
     """
     groups = {name: [value for part in parts.values() for value in part.groups[name]] for name in resolved.group_by}
-    if None not in parts:
-        sizes = {name: len(part.counts["n"]) for name, part in parts.items()}
-        groups = {"benchmark": [name for name, size in sizes.items() for _ in range(size)], **groups}
     [first, *_] = parts.values()
-    counts = {name: [value for part in parts.values() for value in part.counts[name]] for name in first.counts}
-    means = {name: np.concatenate([part.means[name] for part in parts.values()]) for name in first.means}
-    order = _order(groups, counts, means, resolved)
+    if None not in parts:
+        sizes = {name: len(part.measures["n"]) for name, part in parts.items()}
+        groups = {"benchmark": [name for name, size in sizes.items() for _ in range(size)], **groups}
+    measures = first.measures
+    if len(parts) > 1:
+        measures = {name: np.concatenate([part.measures[name] for part in parts.values()]) for name in measures}
+    order = _order(groups, measures, resolved)
     shown = slice(limit) if order is None else order[:limit]
-    columns = {name: _shown(column, shown) for name, column in {**groups, **counts}.items()}
-    for name, mean in means.items():
-        # NaN is not equal to itself.
-        columns[name] = [value if value == value else None for value in mean[shown].tolist()]  # noqa: PLR0124
+    return {
+        name: column[:limit] if order is None else [column[row] for row in order[:limit].tolist()]
+        for name, column in groups.items()
+    } | {name: _without_nan(column[shown]) for name, column in measures.items()}
+
+
+def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The same, row by row."""
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _shown(column: list[Any], shown: slice | NDArray[np.intp]) -> list[Any]:
-    return column[shown] if isinstance(shown, slice) else [column[row] for row in shown.tolist()]
+def _without_nan(column: NDArray[Any]) -> list[Any]:
+    values: list[Any] = column.tolist()
+    if column.dtype.kind != "f" or not np.isnan(column).any():
+        return values
+    # NaN is not equal to itself.
+    return [value if value == value else None for value in values]  # noqa: PLR0124
 
 
 def _order(
-    groups: Mapping[str, list[Any]],
-    counts: Mapping[str, list[int]],
-    means: Mapping[str, NDArray[np.float64]],
-    resolved: ResolvedAnalysis,
+    groups: Mapping[str, list[Any]], measures: Mapping[str, NDArray[Any]], resolved: ResolvedAnalysis
 ) -> NDArray[np.intp] | None:
     """The rows' numbers as ordered, unknown values last and equal ones as they stand; None for as they stand."""
     column = resolved.order_by
@@ -193,7 +196,7 @@ def _order(
         rank_of = {value: float(rank) for rank, value in enumerate(known)} | {None: np.nan}
         ranks = np.array([rank_of[value] for value in values], dtype=np.float64)
     else:
-        ranks = means[column] if column in means else np.array(counts[column], dtype=np.float64)
+        ranks = measures[column].astype(np.float64)
     return np.argsort(-ranks if resolved.descending else ranks, kind="stable")
 
 

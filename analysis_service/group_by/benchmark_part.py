@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from analysis_service.database import Row
@@ -14,10 +15,15 @@ from analysis_service.group_by.cells import LEFT_OUT, Groups, Rows, RunningSums,
 from analysis_service.group_by.combinations import Combinations
 from analysis_service.group_by.layouts import Cells, join_layouts
 from analysis_service.group_by.measured_reads import MeasuredReads
-from analysis_service.group_by.plan import Plan, plan_of
+from analysis_service.group_by.plan import Plan, QuestionReads, plan_of
+from analysis_service.group_by.question_needs import count_questions, find_question_needs
 from analysis_service.group_by.resolve import ResolvedAnalysis
-from analysis_service.group_by.shared_questions import SharedMask, cut_cells, find_shared, shared_mask
+from analysis_service.group_by.resolve_statistics import StatisticsAsked
+from analysis_service.group_by.row_statistics import RowStatistics
+from analysis_service.group_by.shared_questions import SharedMask, cut_cells, find_shared, shared_mask, sum_kept
+from analysis_service.group_by.slots import Slots, lay_slots
 from analysis_service.packed_sums import SCORE_COLUMNS, Layout, unpack_columns
+from analysis_service.projection.answers import unpack_scores
 from analysis_service.reader import Reader, Snapshot
 from shared.analysis import ErrorPolicy
 
@@ -40,38 +46,64 @@ class BenchmarkPart:
     rows: Rows
     plan: Plan
     shared: SharedMask | None
-    """Where answers are read."""
+    """Where sums are made anew of answers."""
     n_shared: int | None
     """Questions that all chosen runs were asked; None where these are all that any was, or where all count."""
     n_sets: int
     """Question sets that are counted."""
     sums: RunningSums
-    """The only thing here that changes."""
+    """With `statistics` the only thing here that changes."""
+    statistics: RowStatistics | None
 
     def add_stored_sums(self, rows: Sequence[Row]) -> None:
         """Add the packed sums (run_no, scores) of those runs that are this part's."""
         mine = [(self._place(run_no), packed) for run_no, packed in rows if run_no in self.divisions.of_run]
         if mine:
-            self.sums.add([place for place, _ in mine], [unpack_columns([own], SCORE_COLUMNS)[0] for _, own in mine])
+            self._add([place for place, _ in mine], [unpack_columns([own], SCORE_COLUMNS)[0] for _, own in mine])
 
     def add_answers(self, rows: Sequence[Row]) -> None:
         """Add up the packed answers (run_no, packed) of those runs that are this part's."""
+        summed = {run.run_no for run in self.plan.from_answers}
+        by_question = {run.run_no for run in self.plan.by_question}
         for run_no, packed in rows:
-            if run_no in self.divisions.of_run and self.shared is not None:
-                division, layout = self._place(run_no)
-                self.sums.add([(division, layout)], [self.shared.sum_answers(packed, self.layouts[layout])])
+            if run_no not in self.divisions.of_run:
+                continue
+            division, layout_no = self._place(run_no)
+            answers, layout = unpack_scores(packed), self.layouts[layout_no]
+            kept = None if self.shared is None else self.shared.kept(answers)
+            if kept is not None and run_no in summed:
+                self._add([(division, layout_no)], [sum_kept(answers, kept, layout)])
+            if self.statistics is not None and self.statistics.questions is not None and run_no in by_question:
+                self.statistics.questions.add(division, layout_no, layout, answers, kept)
 
     def columns(self) -> AnswerColumns:
-        """The rows, when all has been added."""
+        """The rows, when all has been added; without what corrects their tests for one another."""
+        sums, group = self.sums.by_column(), self.rows.group
+        statistics = None
+        if self.statistics is not None:
+            statistics = self.statistics.columns(sums, group=group, is_baseline=self._is_baseline())
         return answer_columns(
             self.resolved,
             self.combinations,
             self.divisions,
             self.groups.codes,
             self.rows,
-            self.sums.by_column(),
+            sums,
             self.policy,
+            statistics,
         )
+
+    def _is_baseline(self) -> NDArray[np.bool_] | None:
+        asked = self.resolved.statistics
+        if asked is None or asked.baseline is None:
+            return None
+        models = np.array([model == asked.baseline for model in self.divisions.values["model"]], dtype=np.bool_)
+        return models[self.divisions.codes["model"]][self.rows.division]
+
+    def _add(self, places: Sequence[tuple[int, int]], scores: Sequence[NDArray[np.float64]]) -> None:
+        self.sums.add(places, scores)
+        if self.statistics is not None and self.statistics.sums is not None:
+            self.statistics.sums.add(places, scores)
 
     def _place(self, run_no: int) -> tuple[int, int]:
         return self.divisions.of_run[run_no], self.divisions.layout_of_run[run_no]
@@ -101,7 +133,7 @@ async def prepare_part(
     layouts = await reader.layouts.fetch(reads, dialect, spec.name, numbers)
     cells = join_layouts(layouts)
     combinations = None
-    if layouts and (resolved.fields or resolved.filters):
+    if layouts and (resolved.fields or resolved.filters or resolved.has_slots):
         combinations = await reader.combinations.fetch(
             reads, dialect, spec, epoch=snapshot.catalog.epoch, needed=int(cells.combination.max())
         )
@@ -146,6 +178,11 @@ def _lay(
     rows = lay_rows(
         divisions.layouts, cells, groups, SetSizes(sets, shared), max_rows=max_rows, rows_before=rows_before
     )
+    statistics, needs = None, None
+    if resolved.statistics is not None:
+        statistics, needs = _lay_statistics(
+            resolved, resolved.statistics, policy, divisions, cells, combinations, groups, rows
+        )
     return BenchmarkPart(
         resolved=resolved,
         policy=policy,
@@ -154,9 +191,41 @@ def _lay(
         combinations=combinations,
         groups=groups,
         rows=rows,
-        plan=plan_of(resolved, divisions.of_run, shared, cut),
+        plan=plan_of(resolved, divisions.of_run, shared, cut, needs),
         shared=shared_mask(shared) if shared is not None and cut else None,
         n_shared=None if shared is None else len(shared),
         n_sets=len(sets),
-        sums=RunningSums(rows, needed_columns(policy)),
+        sums=RunningSums(rows, needed_columns(policy) if statistics is None else SCORE_COLUMNS),
+        statistics=statistics,
     )
+
+
+def _lay_statistics(
+    resolved: ResolvedAnalysis,
+    asked: StatisticsAsked,
+    policy: ErrorPolicy,
+    divisions: Divisions,
+    cells: Cells,
+    combinations: Combinations | None,
+    groups: Groups,
+    rows: Rows,
+) -> tuple[RowStatistics, QuestionReads | None]:
+    def lay() -> Slots:
+        return lay_slots(
+            divisions.layouts,
+            cells,
+            groups,
+            rows,
+            combinations,
+            macro_over=asked.macro_over,
+            cluster_by=asked.cluster_by,
+        )
+
+    slots = lay() if resolved.has_slots else None
+    needs = find_question_needs(asked, resolved.runs, divisions.of_run, slots)
+    questions = 0
+    if needs is not None:
+        questions = count_questions(asked, needs.reads, resolved.runs, divisions.of_run)
+        slots = slots or lay()
+    statistics = RowStatistics(resolved, asked, policy, slots, needs, divisions.of_run, questions_at_once=questions)
+    return statistics, None if needs is None else needs.reads

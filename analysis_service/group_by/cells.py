@@ -7,7 +7,7 @@ so these are found once a layout, and rows once for all divisions that have the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,10 +228,24 @@ def _lay_block(layouts: Sequence[int], cells: Cells, groups: Groups, sizes: SetS
     return _Block(found, n_questions, row)
 
 
+class Places(Protocol):
+    """Where sums go: rows, or what rows are divided into."""
+
+    @property
+    def places(self) -> int:
+        """Places for sums."""
+
+    def places_of(self, division: int, layout: int) -> NDArray[np.int64]:
+        """Where the sums of each cell of a run go."""
+
+    def sums(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of columns × places, those that are told."""
+
+
 class RunningSums:
     """The sums of all rows, column by column, as runs come in. The same runs in the same order give the same bits."""
 
-    def __init__(self, rows: Rows, columns: Sequence[str]) -> None:
+    def __init__(self, rows: Places, columns: Sequence[str]) -> None:
         self._rows = rows
         self._columns = [SCORE_COLUMNS.index(name) for name in columns]
         self._names = columns
@@ -240,10 +254,10 @@ class RunningSums:
     def add(self, runs: Sequence[tuple[int, int]], scores: Sequence[NDArray[np.float64]]) -> None:
         """Add runs by division and layout, with the sums (`SCORE_COLUMNS` × cells) of each."""
         place = _joined([self._rows.places_of(division, layout) for division, layout in runs])
+        values = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1)
         for index, column in enumerate(self._columns):
-            values = np.concatenate([matrix[column] for matrix in scores])
             # One by one, in order: so the bits depend neither on the machine nor on how the runs come in.
-            np.add.at(self._places[index], place, values)
+            np.add.at(self._places[index], place, values[column])
 
     def by_column(self) -> Mapping[str, NDArray[np.float64]]:
         """Of each row, by column."""

@@ -29,7 +29,7 @@ class MeasuredReads:
         if time.perf_counter() - self._began > self._time_limit_s:
             raise TimeLimit(
                 f"The answer takes longer than {self._time_limit_s:g} s (QUERY_TIMEOUT_S); "
-                "ask for fewer levels, runs or models, or without shared_questions."
+                "ask for less: fewer runs, models or benchmarks, or fewer levels, lines or draws."
             )
 
     async def fetch(self, query: QueryBuilder, name: str) -> list[Row]:

@@ -1,6 +1,6 @@
 """How a group-by is answered: from stored sums where these are exact, else from packed answers. Pure."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +25,14 @@ class PlanKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionReads:
+    """The runs whose answers statistics need question by question, and why."""
+
+    run_nos: Collection[int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is read for one benchmark, and why."""
 
@@ -32,6 +40,14 @@ class Plan:
     reason: str
     from_sums: Sequence[Run]
     from_answers: Sequence[Run]
+    """Their sums are made anew of these."""
+    by_question: Sequence[Run] = ()
+    """Their answers are read question by question, for statistics; they are among the others, too."""
+
+    @property
+    def read(self) -> Mapping[int, Run]:
+        """The runs whose answers are read, by number."""
+        return {run.run_no: run for run in (*self.from_answers, *self.by_question)}
 
     @property
     def cells(self) -> int:
@@ -41,7 +57,7 @@ class Plan:
     @property
     def answers(self) -> int:
         """Answers that are unpacked."""
-        return sum(run.n_answers for run in self.from_answers)
+        return sum(run.n_answers for run in self.read.values())
 
 
 def plan_of(
@@ -49,6 +65,7 @@ def plan_of(
     counted: Collection[int],
     shared: BitMap | None = None,
     cut: Collection[int] = frozenset(),
+    statistics: QuestionReads | None = None,
 ) -> Plan:
     """The cheapest plan that is exact for `resolved`.
 
@@ -71,8 +88,11 @@ def plan_of(
             f"{len(from_answers):,} of {len(runs):,} runs have stored sums over questions of which only some are "
             "shared; these runs are summed anew from their packed answers"
         )
-    kind = PlanKind.ANSWERS if from_answers else PlanKind.SUMS
-    return Plan(kind, reason, from_sums, from_answers)
+    by_question = [] if statistics is None else [run for run in runs if run.run_no in statistics.run_nos]
+    if statistics is not None:
+        reason += f"; {statistics.reason}"
+    kind = PlanKind.ANSWERS if from_answers or by_question else PlanKind.SUMS
+    return Plan(kind, reason, from_sums, from_answers, by_question)
 
 
 def check_layouts(runs: Iterable[Run]) -> None:
@@ -97,8 +117,9 @@ def check_cost(plans: Sequence[Plan], *, max_cells: int) -> None:
         )
     answers = sum(plan.answers for plan in plans)
     if answers > ANSWERS_MAX:
-        runs = sum(len(plan.from_answers) for plan in plans)
+        runs = sum(len(plan.read) for plan in plans)
+        why = "statistics need" if any(plan.by_question for plan in plans) else "shared_questions needs"
         raise TooManyGroups(
-            f"shared_questions needs {answers:,} single answers of {runs:,} runs, and {ANSWERS_MAX:,} may be read; "
+            f"{why} {answers:,} single answers of {runs:,} runs, and {ANSWERS_MAX:,} may be read; "
             "ask for fewer runs or models, or for runs that were asked the same questions"
         )

@@ -1,13 +1,20 @@
 """Turns an analysis request into a plan over the registry and the stored runs, or says what is wrong with it. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis_service.catalog import BenchmarkRuns
+from analysis_service.chosen_runs import find_runs, places_of
+from analysis_service.group_by.resolve_statistics import (
+    ORDERABLE,
+    ORDERABLE_DELTAS,
+    StatisticsAsked,
+    resolve_statistics,
+)
 from analysis_service.runs import Run, latest_runs, with_questions
 from shared.analysis import AnalysisRequest, ErrorPolicy, RunChoice, Value
 from shared.names import FACTS, LEVELS_BESIDE_FIELDS
-from shared.problems import Fault, invalid, unknown_value
+from shared.problems import FAULTS_MAX, Fault, invalid, unknown_value
 from shared.registry.specs import BenchmarkSpec, FieldSpec, Registry
 from shared.submission import shortened
 from shared.timestamps import canonical_result_name
@@ -16,9 +23,6 @@ MEASURES = ("n", "n_questions", "mean", "mean_by_question")
 
 FILTER_VALUES_MAX = 10_000
 """Values that a query compares with; the engines' own limits on parameters begin at 32,766."""
-
-FAULTS_MAX = 20
-"""Faults of a list's entries that are told; finding the nearest names to thousands would keep everyone waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,18 @@ class ResolvedAnalysis:
     shared_questions: bool
     order_by: str | None
     descending: bool
+    statistics: StatisticsAsked | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The metadata fields among `group_by`."""
         return tuple(name for name in self.group_by if name in self.spec.by_name)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether rows are divided by more metadata fields for their statistics."""
+        asked = self.statistics
+        return asked is not None and (asked.macro_over is not None or asked.cluster_by is not None)
 
     @property
     def run_levels(self) -> tuple[str, ...]:
@@ -101,6 +112,7 @@ def resolve_analysis(
         filters.append(("models", "model", list(request.models)))
     known = [run for runs in stored for run in runs.runs]
     chosen, field_filters = apply_filters(spec, registry, filters, chosen, known, faults)
+    statistics = resolve_statistics(request, spec, registry, group_by, faults)
     order_by, descending = _order(request, group_by, faults)
     if faults:
         raise invalid(*faults)
@@ -113,7 +125,18 @@ def resolve_analysis(
         shared_questions=request.shared_questions,
         order_by=order_by,
         descending=descending,
+        statistics=statistics,
     )
+
+
+def agree_on_macro_field(asked: Sequence[ResolvedAnalysis]) -> list[ResolvedAnalysis]:
+    """The same, without macro means where benchmarks have them over different fields: they would not compare."""
+    if len({resolved.statistics and resolved.statistics.macro_over for resolved in asked}) < 2:
+        return list(asked)
+    return [
+        replace(resolved, statistics=resolved.statistics and replace(resolved.statistics, macro_over=None))
+        for resolved in asked
+    ]
 
 
 def check_levels(spec: BenchmarkSpec, names: Sequence[str | None], faults: list[Fault]) -> tuple[str, ...]:
@@ -251,20 +274,9 @@ def _choose_runs(request: AnalysisRequest, stored: Sequence[BenchmarkRuns], faul
         return [run for own in stored for run in (latest_runs(own.runs) if request.live else own.latest)]
     if choice == "all":
         return [run for own in stored for run in (own.measured if request.live else with_questions(own.finished))]
-    chosen: dict[int, Run] = {}
-    for index, name in enumerate(choice):
-        canonical = canonical_result_name(name)
-        run = next((own.by_name[canonical] for own in stored if canonical in own.by_name), None)
-        if run is None:
-            known = [known for own in stored for known in own.by_name]
-            faults.append(unknown_value(f"runs[{index}]", name, known, what="valid run"))
-        elif not run.n_questions:
-            faults.append(Fault(place=f"runs[{index}]", detail=f"{name!r} states a score but holds no questions"))
-        else:
-            chosen[run.run_no] = run
-        if len(faults) >= FAULTS_MAX:
-            break
-    return list(chosen.values())
+    by_benchmark = {own.benchmark: own for own in stored}
+    found = find_runs(places_of("runs", choice), by_benchmark, list(by_benchmark), faults)
+    return list({run.run_no: run for run in found.values()}.values())
 
 
 def _order(request: AnalysisRequest, group_by: Sequence[str], faults: list[Fault]) -> tuple[str | None, bool]:
@@ -274,6 +286,10 @@ def _order(request: AnalysisRequest, group_by: Sequence[str], faults: list[Fault
     allowed = [*group_by, *MEASURES] if request.benchmarks is None else ["benchmark", *group_by, *MEASURES]
     if request.error_policy is ErrorPolicy.BOUNDS:
         allowed += ["mean_low", "mean_high"]
+    if request.statistics:
+        allowed += ORDERABLE
+    if request.baseline_model is not None:
+        allowed += ORDERABLE_DELTAS
     if column not in allowed:
         faults.append(unknown_value("order_by", column, allowed, what="column"))
     return column, request.order_by.startswith("-")

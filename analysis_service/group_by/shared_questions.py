@@ -14,7 +14,7 @@ from pyroaring import BitMap
 from analysis_service.group_by.cells import LEFT_OUT, Groups
 from analysis_service.group_by.layouts import Cells
 from analysis_service.packed_sums import Layout
-from analysis_service.projection.answers import unpack_scores
+from analysis_service.projection.answers import ScoreColumns
 from analysis_service.projection.sums import sum_scores
 from analysis_service.runs import Run
 
@@ -57,15 +57,19 @@ class SharedMask:
 
     is_shared: NDArray[np.bool_]
 
-    def sum_answers(self, packed: bytes, layout: Layout) -> NDArray[np.float64]:
-        """The sums (`SCORE_COLUMNS` × cells of the run's layout) of a run's packed answers to shared questions."""
-        answers = unpack_scores(packed)
-        number = answers.question_no
-        kept = np.zeros(len(number), dtype=np.bool_)
-        within = number < len(self.is_shared)
-        kept[within] = self.is_shared[number[within]]
-        cell = np.searchsorted(layout.combination, answers.combination[kept])
-        return sum_scores(cell, number[kept], answers.status[kept], answers.score[kept], size=len(layout.combination))
+    def kept(self, answers: ScoreColumns) -> NDArray[np.bool_]:
+        """Which of a run's answers are to shared questions."""
+        kept = np.zeros(len(answers.question_no), dtype=np.bool_)
+        within = answers.question_no < len(self.is_shared)
+        kept[within] = self.is_shared[answers.question_no[within]]
+        return kept
+
+
+def sum_kept(answers: ScoreColumns, kept: NDArray[np.bool_], layout: Layout) -> NDArray[np.float64]:
+    """The sums (`SCORE_COLUMNS` × cells of the run's layout) of those of a run's answers that are `kept`."""
+    cell = np.searchsorted(layout.combination, answers.combination[kept])
+    size = len(layout.combination)
+    return sum_scores(cell, answers.question_no[kept], answers.status[kept], answers.score[kept], size=size)
 
 
 def shared_mask(shared: BitMap) -> SharedMask:

@@ -1,6 +1,10 @@
-"""A run's answers as columns, and packed: what group-bys over sums cannot tell is read from here."""
+"""A run's answers as columns, and packed: what group-bys over sums cannot tell is read from here.
 
-from collections.abc import Sequence
+They are packed twice: all of it, and the scores by themselves. Texts may be a thousand times as large as scores, and
+statistics over many runs need none of them.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,6 +43,17 @@ class AnswerColumns:
     target: tuple[str | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """As in `AnswerColumns`."""
+
+    question_no: NDArray[np.int32]
+    combination: NDArray[np.int32]
+    status: NDArray[np.int8]
+    score: NDArray[np.float64]
+
+
+_SCORE_COLUMNS = tuple(field.name for field in fields(ScoreColumns))
 _TEXTS = ("answer", "target")
 _DTYPES = {
     "question_no": np.int32, "name_no": np.int32, "combination": np.int32, "attempt": np.int16, "status": np.int8,
@@ -78,11 +93,20 @@ def answer_columns(
 
 def pack(columns: AnswerColumns) -> bytes:
     """`columns` as one compressed value."""
+    return _pack(columns, _DTYPES, _TEXTS)
+
+
+def pack_scores(columns: AnswerColumns | ScoreColumns) -> bytes:
+    """What `unpack_scores` reads of `columns`, as one compressed value."""
+    return _pack(columns, _SCORE_COLUMNS, ())
+
+
+def _pack(columns: AnswerColumns | ScoreColumns, numbers: Iterable[str], texts: Iterable[str]) -> bytes:
     parts: dict[str, object] = {"version": _VERSION}
-    for name, dtype in _DTYPES.items():
+    for name in numbers:
         # Explicitly little-endian, so that what one machine wrote another reads.
-        parts[name] = getattr(columns, name).astype(np.dtype(dtype).newbyteorder("<")).tobytes()
-    for name in _TEXTS:
+        parts[name] = getattr(columns, name).astype(np.dtype(_DTYPES[name]).newbyteorder("<")).tobytes()
+    for name in texts:
         parts[name] = getattr(columns, name)
     return compress(msgspec.msgpack.encode(parts))
 
@@ -111,23 +135,11 @@ class _PackedScores(msgspec.Struct, frozen=True):
 learn(_PackedScores)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreColumns:
-    """As in `AnswerColumns`."""
-
-    question_no: NDArray[np.int32]
-    combination: NDArray[np.int32]
-    status: NDArray[np.int8]
-    score: NDArray[np.float64]
-
-
 def unpack_scores(packed: bytes) -> ScoreColumns:
-    """Of what `pack` was given, what scores are summed from, without making texts of the rest."""
+    """What `pack_scores` was given; or of what `pack` was given the same, without making texts of the rest."""
     parts = msgspec.msgpack.decode(decompress(packed, _UNPACKED_MAX_BYTES), type=_PackedScores)
     _check_version(parts.version)
-    return ScoreColumns(
-        **{field.name: _column(field.name, getattr(parts, field.name)) for field in fields(ScoreColumns)}
-    )
+    return ScoreColumns(**{name: _column(name, getattr(parts, name)) for name in _SCORE_COLUMNS})
 
 
 def _check_version(version: int) -> None:

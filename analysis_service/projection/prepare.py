@@ -8,6 +8,7 @@ from hashlib import blake2b
 import msgspec
 import numpy as np
 
+from analysis_service.projection.provenance import SentProvenance, StoredProvenance, read_provenance
 from shared.problems import Problem
 from shared.registry.specs import BenchmarkSpec, Registry
 from shared.results import LiveRunState, ResultState
@@ -41,6 +42,7 @@ class StoredDocument(msgspec.Struct, frozen=True):
     sha256: str
     state: ResultState
     data: msgspec.Raw
+    provenance: SentProvenance | None = None
     live: LiveRunState | None = None
     """Of a live run, whose data are its questions so far while it goes on, and nothing after."""
 
@@ -76,6 +78,7 @@ class PreparedRun:
     """Of the benchmark and the ids, hashes and metadata of the questions in their order: the same for most runs of a
     benchmark, so that what follows from these is worked out once."""
     stated_score: float | None
+    provenance: StoredProvenance
     live: LiveRunState | None
     """None of a result."""
 
@@ -121,6 +124,7 @@ def prepare_run(body: bytes, registry: Registry, is_known: Callable[[bytes], boo
         questions=questions,
         digest=digest,
         stated_score=stated,
+        provenance=read_provenance(document.provenance),
         live=document.live,
     )
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 from pypika import Table
 
 from analysis_service.database import in_batches
 from analysis_service.packed_sums import pack_columns, pack_layout
-from analysis_service.projection.answers import answer_columns, pack
+from analysis_service.projection.answers import answer_columns, pack, pack_scores
 from analysis_service.projection.numbers import KnownNumbers
 from analysis_service.projection.prepare import PreparedRun
 from analysis_service.projection.sums import QuestionSheet, RunSums, set_members, sum_answers
@@ -24,6 +24,7 @@ class _Summed:
     """What a run's answers come to."""
 
     sheet: QuestionSheet
+    packed_scores: bytes
     packed: bytes
     sums: RunSums
 
@@ -41,7 +42,8 @@ async def insert_runs(writing: Writing, known: KnownNumbers, runs: Sequence[tupl
         await _insert_sheets(writing, known, BenchmarkTables(benchmark), sheets)
     measured = [(run_no, summed[id(run)]) for run, _, run_no in runs if run.questions]
     session = writing.session
-    await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, its.packed) for run_no, its in measured])
+    answers = [(run_no, its.packed_scores, its.packed) for run_no, its in measured]
+    await session.insert(ANSWERS, ["run_no", "scores", "packed"], answers)
     sums = [(run_no, pack_columns(its.sums.scores), pack_columns(its.sums.costs)) for run_no, its in measured]
     await session.insert(SUMS, ["run_no", "scores", "costs"], sums)
     await session.insert(
@@ -49,13 +51,13 @@ async def insert_runs(writing: Writing, known: KnownNumbers, runs: Sequence[tupl
         [
             *("run_no", "result_name", "benchmark", "run_id", "model_id", "source", "timestamp", "time_key", "seq"),
             *("set_no", "layout_no", "n_cells", "n_questions", "n_answers", "n_scored", "score_sum"),
-            *("stated_score", "live"),
+            *("stated_score", "harness", "harness_version", "task_version", "grader", "config_hash", "live"),
         ],
         [
             (
                 *(run_no, run.result_name, run.benchmark, run.run_id, run.model_id, run.source),
                 *(run.timestamp, run.time_key, seq, *_asked_and_scored(run, summed.get(id(run)))),
-                *(run.stated_score, int(run.live is not None)),
+                *(run.stated_score, *astuple(run.provenance), int(run.live is not None)),
             )
             for run, seq, run_no in runs
         ],
@@ -78,7 +80,7 @@ def _sum_up(runs: Sequence[PreparedRun], known: KnownNumbers) -> list[_Summed]:
     for run in runs:
         sheet = known.sheet(run)
         columns = answer_columns(run.questions, sheet.question_no, sheet.name_no, sheet.combination)
-        found.append(_Summed(sheet, pack(columns), sum_answers(columns, sheet)))
+        found.append(_Summed(sheet, pack_scores(columns), pack(columns), sum_answers(columns, sheet)))
     return found
 
 

@@ -30,6 +30,21 @@ def keys_query(dialect: Dialect, benchmark: str, numbers: list[int]) -> QueryBui
     return query.where(questions.question_no.isin(numbers))
 
 
+def described_query(dialect: Dialect, benchmark: str, numbers: Collection[int]) -> QueryBuilder:
+    """Rows: question_no, question_key, the first question_id — of these questions."""
+    questions = BenchmarkTables(benchmark).questions
+    query = dialect.query.from_(questions)
+    query = query.select(questions.question_no, questions.question_key, questions.question_id)
+    return query.where(one_of(questions.question_no, numbers))
+
+
+def all_ids_query(dialect: Dialect, benchmark: str, numbers: Collection[int]) -> QueryBuilder:
+    """Rows: question_no, question_id — every id that each of these questions came under."""
+    names = BenchmarkTables(benchmark).question_names
+    query = dialect.query.from_(names).select(names.question_no, names.question_id)
+    return query.where(one_of(names.question_no, numbers))
+
+
 def ids_query(dialect: Dialect, benchmark: str, numbers: list[int], limit: int) -> QueryBuilder:
     """Rows: question_no, question_id — those that each of these questions came under, at most `limit` of each."""
     names = BenchmarkTables(benchmark).question_names
@@ -56,6 +71,12 @@ def values_query(dialect: Dialect, benchmark: str, fields: Sequence[str], number
 def answers_query(dialect: Dialect, run_nos: Collection[int]) -> QueryBuilder:
     """Rows: run_no, packed — of these runs, by number."""
     query = dialect.query.from_(ANSWERS).select(ANSWERS.run_no, ANSWERS.packed)
+    return query.where(one_of(ANSWERS.run_no, run_nos)).orderby(ANSWERS.run_no)
+
+
+def scores_query(dialect: Dialect, run_nos: Collection[int]) -> QueryBuilder:
+    """Rows: run_no, scores — of these runs' answers, packed without the rest, by number."""
+    query = dialect.query.from_(ANSWERS).select(ANSWERS.run_no, ANSWERS.scores)
     return query.where(one_of(ANSWERS.run_no, run_nos)).orderby(ANSWERS.run_no)
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from analysis_service.answer_cache import Asked
-from analysis_service.group_by.analyze import analyze
+from analysis_service.group_by.analyze import analyze_columns
 from analysis_service.routes.common import UNCHANGED, Language, ReaderOf, answer, answer_anew
 from analysis_service.summary import summarize
 from shared.analysis import AnalysisAnswer, AnalysisRequest, SummaryAnswer
@@ -41,7 +41,7 @@ async def post_analysis(request: Request) -> Response:
     await admit(request, Scope.ANALYSIS_READ)
     body = await request.body()
     wanted, asked = _read_again(body) if len(body) <= _SMALL_BYTES else _read(body)
-    compute = partial(analyze, request.app.state.reader, wanted)
+    compute = partial(analyze_columns, request.app.state.reader, wanted)
     return await (answer_anew(request, compute) if wanted.explain else answer(request, asked, compute))
 
 

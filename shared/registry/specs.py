@@ -225,6 +225,8 @@ class FieldSpec(BaseModel):
 
 
 _Score = Annotated[float, Field(ge=-1e100, le=1e100)]  # sums of squares stay finite
+_NARROWEST = 1e-100  # and are not 0
+_NARROWEST_SHARE = 1e-9  # of the largest score, of which means are told to 13 digits
 
 
 class BenchmarkSpec(BaseModel):
@@ -264,8 +266,14 @@ class BenchmarkSpec(BaseModel):
             for field_name in pattern_fields(name):
                 if field_name not in names:
                     raise ValueError(f"harness_names: {name!r}: {field_name!r} is no field of this benchmark")
+        return self
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
         if not self.score_min < self.score_max:
             raise ValueError("score_min must be less than score_max")
+        if self.score_max - self.score_min < max(_NARROWEST, _NARROWEST_SHARE * max(-self.score_min, self.score_max)):
+            raise ValueError("score_min and score_max are too close for means between them to be told apart")
         if self.chance_level is not None and not self.score_min <= self.chance_level <= self.score_max:
             raise ValueError("chance_level must lie between score_min and score_max")
         return self

@@ -190,7 +190,7 @@ async def test_what_nobody_waits_for_any_more_is_not_computed(
         finally:
             ended.set()
 
-    monkeypatch.setattr("analysis_service.routes.analysis.analyze", compute_for_ever)
+    monkeypatch.setattr("analysis_service.routes.analysis.analyze_columns", compute_for_ever)
     file, results_url = tmp_path / "served.sqlite", str(stack.results.base_url)
     settings = AnalysisSettings(
         auth="disabled", analysis_store="sqlite", sqlite_path=file, results_url=results_url, feed_wait_s=0.1

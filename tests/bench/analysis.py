@@ -30,6 +30,7 @@ from tests.bench.backfill import (
     real_documents,
     write_registry,
 )
+from tests.bench.comparisons import measure_comparison
 from tests.bench.crowd import cold_figures, measure_cold, measure_warm, none_of, write_bodies
 from tests.bench.duckdb_peer import DuckdbPeer
 from tests.bench.figures import Figure, compared, limited, tell
@@ -41,6 +42,7 @@ from tests.bench.latency import (
     measure_growth,
     measure_latency,
     measure_point,
+    measure_statistics,
     measure_without_cache,
 )
 from tests.bench.memory import MemoryWatch, watched
@@ -148,6 +150,10 @@ def _measure_made_up(bench: _Bench, answers: int) -> tuple[list[Figure], list[Po
             figures.append(measure_growth(stored, small, CALLS))
         with bench.analysis(results, database, ANSWER_CACHE_BYTES="0") as uncached:
             figures += measure_without_cache(uncached, CALLS // 2)
+            figures.append(measure_statistics(uncached, 2 * CALLS))
+            tell("comparisons of two models")
+            two = bench.runs(last - 2, last, np.arange(QUESTIONS))
+            figures.append(measure_comparison(uncached, *two, calls=3 * CALLS))
         tell("200 clients, in turns with an empty route")
         figures += measure_warm(bench.folder, analysis, bench.bodies, rounds=7, seconds=6)
         figures += _measure_cold(bench, results, analysis, database, last)

@@ -72,16 +72,26 @@ def tell(what: str) -> None:
 
 def print_figures(title: str, figures: Sequence[Figure]) -> None:
     """Print them as a table."""
-    table = Table(*HEADINGS, title=title)
-    for figure in figures:
-        table.add_row(*figure.cells)
+    print_table(title, HEADINGS, [figure.cells for figure in figures])
+
+
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print any table."""
+    table = Table(*headings, title=title)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
 
 
 def markdown(figures: Sequence[Figure]) -> str:
-    """The same for a document."""
-    rows = [HEADINGS, ("---",) * len(HEADINGS), *(figure.cells for figure in figures)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    """The figures for a document."""
+    return markdown_table(HEADINGS, [figure.cells for figure in figures])
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Any table for a document."""
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def machine() -> str:

@@ -24,13 +24,14 @@ DIFFERENT = 64
 class Asker:
     """One client on one connection that stays open."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, path: str = "/analysis") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._path = path
         self._limit = ROWS
 
     def ask(self, request: Request) -> tuple[int, bytes]:
         """Status and body of the answer."""
-        self._connection.request("POST", "/analysis", json.dumps(request), {"Content-Type": "application/json"})
+        self._connection.request("POST", self._path, json.dumps(request), {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         return response.status, response.read()
 

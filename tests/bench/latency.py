@@ -13,6 +13,7 @@ from tests.bench.servers import Service
 
 LATEST_LIMIT_MS, ALL_LIMIT_MS = 25.0, 200.0
 GROWTH_LIMIT = 1.5
+STATISTICS_LIMIT = 1.3
 
 ALL_RUNS: Request = {"runs": "all"}
 Times = Mapping[str, Sequence[float]]
@@ -158,6 +159,21 @@ def measure_without_cache(analysis: Service, calls: int) -> list[Figure]:
         )
         for runs, limit_ms in (("latest", LATEST_LIMIT_MS), ("all", ALL_LIMIT_MS))
     ]
+
+
+def measure_statistics(analysis: Service, calls: int) -> Figure:
+    """The same request with statistics and without, in turns, of a service that keeps no answers."""
+    asker = Asker(analysis.port)
+    times = in_turns(
+        calls,
+        {
+            "with": timed(lambda: asker.ask_well(BY_MODEL | {"statistics": True})),
+            "without": timed(lambda: asker.ask_well(BY_MODEL)),
+        },
+    )
+    p50 = {name: statistics.median(of_name) for name, of_name in times.items()}
+    what = f"statistics=true, latest runs, p50, uncached ({_p95(times['with'])})"
+    return at_most(what, p50["with"], p50["without"], "ms", "without", STATISTICS_LIMIT)
 
 
 def measure_growth(large: Stored, small: Stored, calls: int) -> Figure:

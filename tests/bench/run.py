@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, and the page that tells of them.
 
-    python -m tests.bench.run [--only first pushes formats stored analysis] [--write]
+    python -m tests.bench.run [--only first pushes formats stored statistics analysis] [--write]
     python -m tests.bench.run --only analysis [--answers 10000000] [--dsn mysql://user:password@host:port] [--write]
 
 With --write the tables go to docs/performance.md, each in place of the one before, and the plots to docs/plots. The
@@ -11,13 +11,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import analysis, first_answers, formats, import_gigabyte, pushes, stored_million
+from tests.bench import analysis, first_answers, formats, import_gigabyte, pushes, statistics, stored_million
 from tests.bench.figures import Figure, machine, markdown, print_figures
+from tests.bench.pages import split_page, write_table
 from tests.bench.plots import draw_backfill, draw_latency
 from tests.bench.servers import sql_server
 
@@ -40,6 +40,7 @@ BENCHMARKS = {
     "formats": Benchmark("Reading harnesses' files, on one core", formats.measure),
     "imports": Benchmark("Importing a gigabyte", import_gigabyte.measure),
     "stored": Benchmark("Reading from a million stored results", stored_million.measure),
+    "statistics": Benchmark("Comparing models", statistics.measure),
 }
 
 
@@ -71,7 +72,7 @@ def run(name: str, *, write: bool) -> bool:
     figures = benchmark.measure()
     print_figures(benchmark.title, figures)
     if write:
-        write_table(name, machine(), figures)
+        write_table(PAGE, name, machine(), markdown(figures))
     return all(figure.is_met for figure in figures)
 
 
@@ -80,7 +81,7 @@ def run_analysis(answers: int, dsn: str | None, *, write: bool) -> bool:
     measured = analysis.measure(answers, dsn)
     print_figures(f"Analysis of {answers:,} answers, {measured.server}", measured.figures)
     if write:
-        write_table(_mark(measured.engine), f"{machine()}; {measured.server}", measured.figures)
+        write_table(PAGE, _mark(measured.engine), f"{machine()}; {measured.server}", markdown(measured.figures))
         draw_latency(measured.points, PLOTS / f"latency-{measured.engine}.svg")
         draw_backfill(measured.backfill, PLOTS / f"backfill-{measured.engine}.svg")
     return all(figure.is_met for figure in measured.figures)
@@ -94,24 +95,7 @@ def check_places(names: Sequence[str], dsn: str | None) -> None:
     """End here, not after minutes of measuring, where the page has no place for a table."""
     engine = "mariadb" if dsn is None else sql_server(dsn).engine
     for name in names:
-        _split_page(_mark(engine) if name == ANALYSIS else name)
-
-
-def write_table(name: str, about: str, figures: Sequence[Figure]) -> None:
-    """Replace the table between a benchmark's two marks on the page."""
-    before, after = _split_page(name)
-    PAGE.write_text(f"{before}{about}; {datetime.now(UTC):%Y-%m-%d}.\n\n{markdown(figures)}{after}", encoding="utf-8")
-
-
-def _split_page(name: str) -> tuple[str, str]:
-    """What is before and after a table, its marks included."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        sys.exit(f"{PAGE} has no place for {name}: it needs the marks {begin.strip()} and {end}")
-    return before + begin, end + after
+        split_page(PAGE, _mark(engine) if name == ANALYSIS else name)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def random_run(random: Random) -> dict[str, Any]:
         "n_questions": random.choice([0, 20, 30, 500]),
         "set_no": random.choice([None, 2**62]),
         "live": int(random.random() < 0.2),
+        "harness": random.choice([None, "lm-eval"]),
+        "config_hash": random.choice([None, "a" * 32, "b" * 32]),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from analysis_service.database import Database
 from analysis_service.database.sqlite import open_sqlite
 from analysis_service.group_by.analyze import analyze
-from analysis_service.projection.answers import unpack
+from analysis_service.projection.answers import unpack, unpack_scores
 from analysis_service.projection.apply import Application, FeedGap, Projection, Superseded
 from analysis_service.projection.prepare import PreparedRun, prepare_run
 from analysis_service.projection.writing import Writing
@@ -103,7 +103,7 @@ async def stored(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         found = {}
         for table, columns in (
             (APPLIED, ["result_name", "seq", "state", "reason"]),
-            (ANSWERS, ["run_no", "packed"]),
+            (ANSWERS, ["run_no", "scores", "packed"]),
             (SUMS, ["run_no", "scores", "costs"]),
             (RUNS, ["run_no", "layout_no", "set_no", "n_cells", "n_questions", "n_answers", "n_scored", "score_sum"]),
         ):
@@ -217,11 +217,33 @@ async def test_a_store_that_lost_what_it_had_committed_is_filled_again(
     assert [(row["subject"], row["n"], row["n_questions"]) for row in rows] == [(f"s{n}", 5, 5) for n in range(4)]
 
 
+async def test_how_a_run_was_measured_is_kept(database: Database, reader: Reader, registry: Registry) -> None:
+    told = {"harness": "lm-eval", "harness_version": "0.4.9", "task_version": "é" * 300, "grader": "exact"}
+    runs = [
+        prepare(registry, random_answers(1), run_id="told", provenance=told | {"config": {"temperature": 0}}),
+        prepare(registry, random_answers(1), run_id="silent"),
+        prepare(registry, random_answers(1), run_id="live", provenance={"harness": "inspect"}, live="live"),
+    ]
+    for seq, run in enumerate(runs, start=1):
+        await Projection(database, "").apply(entry_of(run, seq, "part" if run.live else "result"), run)
+    found = {run.result_name.rpartition("-")[2]: run for run in (await reader.current()).by_benchmark["math500"].runs}
+    kept = ("harness", "harness_version", "task_version", "grader", "config_hash")
+    values = {name: [getattr(run, column) for column in kept] for name, run in found.items()}
+    assert values == {
+        "told": [*told.values(), runs[0].provenance.config_hash],
+        "silent": [None] * 5,
+        "live": ["inspect", None, None, None, None],
+    }
+    assert runs[0].provenance.config_hash is not None
+
+
 async def test_answers_are_packed_as_they_came(database: Database, registry: Registry) -> None:
     run = prepare(registry, random_answers(5))
     await Projection(database, "").apply(entry_of(run, 1), run)
-    [(_, packed)] = (await stored(database))["answers"]
+    [(_, scores, packed)] = (await stored(database))["answers"]
     columns = unpack(packed)
+    for name in ("question_no", "combination", "status", "score"):
+        np.testing.assert_array_equal(getattr(unpack_scores(scores), name), getattr(columns, name))
     assert columns.answer == tuple(None for _ in run.questions)
     assert np.array_equal(
         columns.score, [np.nan if q.score is None else q.score for q in run.questions], equal_nan=True
@@ -558,7 +580,7 @@ async def test_few_large_answers_are_made_at_a_time(
     reader.plan_timeout_s = 0.2
     while not reader.large_answers.locked():
         await reader.large_answers.acquire()
-    with pytest.raises(PoolExhausted, match="Other answers of over 1 rows are being made"):
+    with pytest.raises(PoolExhausted, match="Other answers about this much are being made"):
         await rows_of(reader, level1="subject", level2="level")
     assert len(await rows_of(reader, level1="model")) == 1, "small ones have no need of a place"
     waiting = asyncio.create_task(rows_of(reader, level1="subject", level2="level"))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ from pypika import Table
 
 from analysis_service import reconcile
 from analysis_service.database import Database, Row
+from analysis_service.projection.answers import pack_scores, unpack_scores
 from analysis_service.projection.apply import Projection
 from analysis_service.projection.consumer import Progress, follow_feed
 from analysis_service.projection.feed_client import FeedClient
@@ -112,7 +113,7 @@ class Pair:
             for table, columns in (
                 (APPLIED, ["result_name", "seq", "sha256", "href", "state"]),
                 (RUNS, ["run_no", "result_name", "seq", "n_answers", "score_sum"]),
-                (ANSWERS, ["run_no", "packed"]),
+                (ANSWERS, ["run_no", "scores", "packed"]),
                 (SUMS, ["run_no", "scores", "costs"]),
             ):
                 rows = await session.fetch(
@@ -250,14 +251,35 @@ async def test_a_run_that_counts_what_its_answers_do_not_is_made_anew(pair: Pair
     assert await pair.content() == content
 
 
-async def test_answers_that_cannot_be_read_are_packed_anew(pair: Pair) -> None:
+@pytest.mark.parametrize("column", ["scores", "packed"])
+async def test_answers_that_cannot_be_read_are_packed_anew(pair: Pair, column: str) -> None:
     content = await pair.content()
-    run_no = await pair.run_no(5)
-    async with pair.database.transaction() as session:
-        await session.execute(pair.delete(ANSWERS, ANSWERS.run_no == run_no))
-        await session.insert(ANSWERS, ["run_no", "packed"], [(run_no, b"no zstd")])
+    await replace_answers(pair, await pair.run_no(5), column, b"no zstd")
     await mended(pair, {"other-sums": 1}, by=Mending.REAPPLY)
     assert await pair.content() == content
+
+
+async def test_scores_that_are_not_those_of_the_answers_are_packed_anew(pair: Pair) -> None:
+    """Statistics are made of these, sums of the whole."""
+    content = await pair.content()
+    other = unpack_scores((await replace_answers(pair, await pair.run_no(6), "scores", b""))["scores"])
+    changed = pack_scores(replace(other, score=other.score + 1))
+    await replace_answers(pair, await pair.run_no(6), "scores", changed)
+    assert found(await pair.compare(sums=False)) == {}, "nothing is missing"
+    await mended(pair, {"other-sums": 1}, by=Mending.REAPPLY)
+    assert await pair.content() == content
+
+
+async def replace_answers(pair: Pair, run_no: int, column: str, value: bytes) -> dict[str, bytes]:
+    """Write a column of a run's answers; what they were before."""
+    async with pair.database.transaction() as session:
+        query = pair.database.dialect.query.from_(ANSWERS).select(ANSWERS.scores, ANSWERS.packed)
+        [row] = await session.fetch(query.where(ANSWERS.run_no == run_no), "rows of a test")
+        before = dict(zip(("scores", "packed"), map(bytes, row), strict=True))
+        after = before | {column: value}
+        await session.execute(pair.delete(ANSWERS, ANSWERS.run_no == run_no))
+        await session.insert(ANSWERS, ["run_no", *after], [(run_no, *after.values())])
+    return before
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -316,7 +338,7 @@ async def test_what_has_its_place_by_now_is_not_removed(pair: Pair) -> None:
 async def test_rows_of_no_run_are_removed(pair: Pair) -> None:
     content = await pair.content()
     async with pair.database.transaction() as session:
-        await session.insert(ANSWERS, ["run_no", "packed"], [(500, b"x")])
+        await session.insert(ANSWERS, ["run_no", "scores", "packed"], [(500, b"x", b"x")])
         await session.insert(SUMS, ["run_no", "scores", "costs"], [(501, b"", b"")])
     await mended(pair, {"stray-rows": 2}, by=Mending.REAPPLY)
     assert await pair.content() == content

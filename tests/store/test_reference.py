@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -30,7 +31,7 @@ TYPES = {"cat": "category", "sub": "category", "lvl": "integer", "num": "number"
 VALUES: dict[str, list[Any]] = {
     "cat": ["a", "z", "A", "b "],
     "sub": ["x", "y", "%s", "\\"],
-    "lvl": [1, 2, 3],
+    "lvl": [1, 2, 3, 4, 5, 6, 7],
     "num": [1, 1.5, 10**20],
     "flag": [True, False],
 }
@@ -58,6 +59,7 @@ class Group:
     """What one row of an answer is about."""
 
     scores: list[float] = field(default_factory=list)
+    answers: list[tuple[StoredRun, Answer, tuple[str, ...]]] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     asked: set[tuple[str, ...]] = field(default_factory=set)
     attempts: dict[tuple[str | None, tuple[str, ...]], list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -86,7 +88,10 @@ def benchmark_file(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    folder: Path = tmp_path_factory.mktemp("registry")
+    return make_registry(tmp_path_factory.mktemp("registry"))
+
+
+def make_registry(folder: Path) -> Registry:
     for name in ("first", "second"):
         (folder / f"{name}.toml").write_text(benchmark_file(name))
     return load_registry(folder)
@@ -117,13 +122,20 @@ def random_answers(chance: random.Random) -> list[Answer]:
 @pytest.fixture
 async def filled(store: Database, registry: Registry) -> tuple[Reader, list[StoredRun]]:
     """Two benchmarks of random runs in one store; those of the first."""
-    chance = random.Random(7)
+    return await fill(store, registry, random_answers)
+
+
+async def fill(
+    store: Database, registry: Registry, random_run: Callable[[random.Random], list[Answer]], seed: int = 7
+) -> tuple[Reader, list[StoredRun]]:
+    """Twelve runs of two benchmarks in one store; those of the first."""
+    chance = random.Random(seed)
     await prepare_schema(store, registry)
     projection = Projection(store, "")
     runs = []
     for seq in range(1, 13):
         benchmark, model = ("first", "second")[seq % 4 == 0], chance.choice(MODELS)
-        timestamp, answers = f"2024-01-0{chance.randint(1, 3)}T00:00:00Z", random_answers(chance)
+        timestamp, answers = f"2024-01-0{chance.randint(1, 3)}T00:00:00Z", random_run(chance)
         run = prepare(registry, answers, benchmark=benchmark, model=model, run_id=f"r{seq}", timestamp=timestamp)
         assert run.state == "applied", run.reason
         await projection.apply(entry_of(run, seq), run)
@@ -157,6 +169,13 @@ def chosen_runs(request: dict[str, Any], runs: list[StoredRun], registry: Regist
 def expected_rows(
     request: dict[str, Any], runs: list[StoredRun], registry: Registry
 ) -> tuple[list[str], dict[tuple[Any, ...], dict[str, Any]]]:
+    group_by, groups = expected_groups(request, runs, registry)
+    return group_by, {key: group.measures(request["error_policy"]) for key, group in groups.items()}
+
+
+def expected_groups(
+    request: dict[str, Any], runs: list[StoredRun], registry: Registry
+) -> tuple[list[str], dict[tuple[Any, ...], Group]]:
     levels = [request[f"level{number}"] for number in (1, 2, 3) if f"level{number}" in request]
     by_model = request.get("by_model", not {"model", "run"} & set(levels))
     group_by = (["model"] if by_model and "model" not in levels else []) + levels
@@ -181,12 +200,13 @@ def expected_rows(
             if None in key and not request["include_null"]:
                 continue
             group = groups[key]
+            group.answers.append((run, answer, question))
             group.statuses[answer["status"]] += 1
             group.asked.add(question)
             if answer["status"] == "scored":
                 group.scores.append(answer["score"])
                 group.attempts[run.facts["run"], question].append(answer["score"])
-    return group_by, {key: group.measures(request["error_policy"]) for key, group in groups.items()}
+    return group_by, groups
 
 
 def random_request(chance: random.Random, runs: list[StoredRun]) -> dict[str, Any]:
@@ -400,7 +420,7 @@ async def test_options_and_summary_agree_with_the_reference(
     for item in (await describe_fields(reader, "first", "en")).fields:
         assert item.n_null == asked(item.name, None)
         assert {value.value: value.questions for value in item.values} == {
-            value: asked(item.name, value) for value in VALUES[item.name]
+            value: count for value in VALUES[item.name] if (count := asked(item.name, value))
         }
     some_run = runs[0].facts["run"]
     for levels in (

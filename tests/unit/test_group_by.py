@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from analysis_service.group_by.answer_rows import answer_columns, answer_rows, divide_runs, needed_columns
+from analysis_service.group_by.answer_rows import answer_columns, divide_runs, needed_columns, row_columns, rows_of
 from analysis_service.group_by.cells import RunningSums, SetSizes, group_cells, lay_rows
 from analysis_service.group_by.combinations import Combinations, FieldValues, add_combinations
 from analysis_service.group_by.layouts import join_layouts
@@ -121,7 +121,7 @@ def run_engine(
             matrix = np.array(own, dtype=np.float64).T
             sums.add([(divisions.of_run[one.run_no], one.layout_no)], [matrix])
     columns = answer_columns(resolved, combinations, divisions, groups.codes, laid, sums.by_column(), request["policy"])
-    return answer_rows({None: columns}, resolved, limit=10_000)
+    return rows_of(row_columns({None: columns}, resolved, limit=10_000))
 
 
 def fold(store: dict[str, Any], request: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:

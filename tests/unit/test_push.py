@@ -484,6 +484,8 @@ def test_the_client_and_push_need_no_server_packages() -> None:
         "spool flush",
         "invalidate",
         "restore",
+        "compare",
+        "gate",
         "check",
         "keys create",
         "keys list",

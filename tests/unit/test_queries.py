@@ -6,7 +6,7 @@ import pytest
 from pypika.queries import QueryBuilder
 
 from analysis_service.database.dialect import SQLITE, Dialect, mysql_dialect
-from analysis_service.queries.questions import answers_query
+from analysis_service.queries.questions import answers_query, scores_query
 from analysis_service.queries.sums import combinations_query, layouts_query, one_of, question_sets_query, sums_query
 from analysis_service.queries.tables import RUNS
 
@@ -21,6 +21,11 @@ CASES: list[tuple[Callable[[Dialect], QueryBuilder], str, list[object]]] = [
     (
         lambda dialect: answers_query(dialect, [3]),
         'SELECT "run_no","packed" FROM "answers" WHERE "run_no" IN (3) ORDER BY "run_no"',
+        [],
+    ),
+    (
+        lambda dialect: scores_query(dialect, [3]),
+        'SELECT "run_no","scores" FROM "answers" WHERE "run_no" IN (3) ORDER BY "run_no"',
         [],
     ),
     (

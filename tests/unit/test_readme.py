@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis_service.comparison.resolve import find_parts
 from analysis_service.group_by.resolve import find_benchmarks, resolve_analysis
 from shared.analysis import AnalysisRequest
+from shared.comparisons import ComparisonRequest
 from shared.registry.load import load_registry
 from shared.submission import check_against, read_questions, read_submission, shape_warnings
 
@@ -33,11 +35,15 @@ def test_the_document_shown_is_accepted_without_a_warning(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_question_shown_can_be_answered(page: str) -> None:
-    [body] = [found for block in blocks(page, "sh") for found in re.findall(r"-d '(\{.*?\})'", block)]
-    request = AnalysisRequest.model_validate(json.loads(body))
+def test_the_questions_shown_can_be_answered(page: str) -> None:
+    bodies = [found for block in blocks(page, "sh") for found in re.findall(r"-d '(\{.*?\})'", block)]
+    group_by, comparison = map(json.loads, bodies)
+    request = AnalysisRequest.model_validate(group_by)
     [spec] = find_benchmarks(REGISTRY, request)
     assert resolve_analysis(request, spec, REGISTRY, []).group_by == ("model", "category", "subject")
+    compared = ComparisonRequest.model_validate(comparison)
+    assert [part.spec.name for part in find_parts(REGISTRY, compared)] == ["mmlu-redux"]
+    assert set(compared.models or ()) <= REGISTRY.models.keys()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -249,6 +249,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "number for a text": (MODEL + "version = 3\n", "models[0].version: must be a valid string"),
     "no questions": (BENCHMARK + "question_count = 0\n", "question_count: must be greater than 0"),
     "endless scale": (BENCHMARK + "score_max = inf\n", "score_max: must be a finite number"),
+    "scale of nothing": (BENCHMARK + "score_max = 1e-300\n", "score_min and score_max are too close"),
+    "scale too far out": (BENCHMARK + "score_min = 1e16\nscore_max = 10000000000000002.0\n", "score_min and score_max"),
     "scale upside down": (BENCHMARK + "score_max = -1.0\n", "score_min must be less than score_max"),
     "chance beyond scale": (
         BENCHMARK + "chance_level = 25.0\n",

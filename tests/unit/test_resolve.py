@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from analysis_service.catalog import BenchmarkRuns
-from analysis_service.group_by.resolve import FAULTS_MAX, ResolvedAnalysis, find_benchmarks, resolve_analysis
+from analysis_service.group_by.resolve import ResolvedAnalysis, find_benchmarks, resolve_analysis
 from analysis_service.runs import Run, latest_runs
 from shared.analysis import AnalysisRequest
-from shared.problems import InvalidRequest, unknown_value
+from shared.problems import FAULTS_MAX, InvalidRequest, unknown_value
 from shared.registry.load import load_registry
 
 REGISTRY = load_registry()
@@ -40,6 +40,7 @@ def run(number: int, model_id: str = "gpt-4", *, coverage: float = 1.0, **change
         "n_scored": 10,
         "score_sum": 5.0,
         "stated_score": None,
+        **dict.fromkeys(("harness", "harness_version", "task_version", "grader", "config_hash")),
         "coverage": coverage,
         "live": False,
     }

@@ -1,5 +1,7 @@
 """What is left of cells and answers over shared questions alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,9 @@ from pyroaring import BitMap
 
 from analysis_service.group_by.cells import LEFT_OUT, Groups
 from analysis_service.group_by.layouts import join_layouts
-from analysis_service.group_by.shared_questions import cut_cells, find_shared, shared_mask
+from analysis_service.group_by.shared_questions import cut_cells, find_shared, shared_mask, sum_kept
 from analysis_service.packed_sums import SCORE_COLUMNS, Layout
-from analysis_service.projection.answers import AnswerColumns, pack, unpack_scores
+from analysis_service.projection.answers import AnswerColumns, pack, pack_scores, unpack_scores
 from analysis_service.projection.sums import sheet_of, sum_answers
 from tests.unit.test_resolve import run
 
@@ -70,7 +72,8 @@ def test_sums_over_shared_questions_are_those_of_a_run_that_was_asked_no_others(
 ) -> None:
     columns = answers(rows)
     layout = sheet_of(columns).layout
-    found = shared_mask(BitMap(shared)).sum_answers(pack(columns), layout)
+    packed = unpack_scores(pack(columns))
+    found = sum_kept(packed, shared_mask(BitMap(shared)).kept(packed), layout)
     assert found.shape == (len(SCORE_COLUMNS), len(layout.combination))
     kept = [row for row in rows if row[0] in shared]
     expected = np.zeros_like(found)
@@ -81,9 +84,10 @@ def test_sums_over_shared_questions_are_those_of_a_run_that_was_asked_no_others(
     assert found.tolist() == expected.tolist()
 
 
-def test_scores_are_unpacked_as_they_were_packed() -> None:
+@pytest.mark.parametrize("packed", [pack, pack_scores])
+def test_scores_are_unpacked_as_they_were_packed(packed: Callable[[AnswerColumns], bytes]) -> None:
     columns = answers([(1, 2, 0, 0.5), (3, 4, 1, float("nan"))])
-    found = unpack_scores(pack(columns))
+    found = unpack_scores(packed(columns))
     for name in ("question_no", "combination", "status", "score"):
         assert getattr(found, name).dtype == getattr(columns, name).dtype
         np.testing.assert_array_equal(getattr(found, name), getattr(columns, name))

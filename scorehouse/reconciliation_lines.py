@@ -1,4 +1,4 @@
-"""The answer of a comparison of the stores, as it comes. Pure."""
+"""The answer of a service that compares its stores, as it comes. Pure."""
 
 import httpx
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from scorehouse.calls import Call, ScorehouseError
 from shared.reconciliation import ReconciliationLine
 
 
-class ComparisonLines:
+class ReconciliationLines:
     """Makes lines of blocks. ScorehouseError if they are none, if one is a problem, or if the report is missing."""
 
     def __init__(self, call: Call[ReconciliationLine], response: httpx.Response) -> None:

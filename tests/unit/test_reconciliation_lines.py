@@ -1,4 +1,4 @@
-"""Comparisons as lines: made by a service, read by the client."""
+"""A comparison of the stores as lines: made by a service, read by the client."""
 
 from collections.abc import AsyncGenerator
 
@@ -7,7 +7,7 @@ import pytest
 from fastapi.responses import StreamingResponse
 
 from scorehouse.calls import ScorehouseError, Service, reconcile
-from scorehouse.comparison import ComparisonLines
+from scorehouse.reconciliation_lines import ReconciliationLines
 from shared.json_lines import in_lines
 from shared.problems import StoreUnavailable
 from shared.reconciliation import FIRST_MAX, Reason, ReconciliationLine, Tally
@@ -31,7 +31,7 @@ async def sent(response: StreamingResponse) -> bytes:
 
 async def test_lines_come_as_they_were_made() -> None:
     body = await sent(await in_lines(lines()))
-    reader = ComparisonLines(CALL, ANSWER)
+    reader = ReconciliationLines(CALL, ANSWER)
     read = [line for position in range(0, len(body), 7) for line in reader.take(body[position : position + 7])]
     reader.end()
     assert read == [line async for line in lines()]
@@ -44,7 +44,7 @@ async def test_a_problem_before_the_first_line_is_the_answer() -> None:
 
 async def test_a_later_problem_is_the_last_line() -> None:
     body = await sent(await in_lines(lines(fails_after=2)))
-    reader = ComparisonLines(CALL, ANSWER)
+    reader = ReconciliationLines(CALL, ANSWER)
     with pytest.raises(ScorehouseError, match="the store is away") as caught:
         reader.take(body)
     assert caught.value.status == 503
@@ -52,7 +52,7 @@ async def test_a_later_problem_is_the_last_line() -> None:
 
 @pytest.mark.parametrize("body", [b"", b'{"phase": "feed", "done": 1, "total": 3}\n', b'{"phase": "done", "rep'])
 def test_an_answer_that_breaks_off_is_told(body: bytes) -> None:
-    reader = ComparisonLines(CALL, ANSWER)
+    reader = ReconciliationLines(CALL, ANSWER)
     reader.take(body)
     with pytest.raises(ScorehouseError, match="analysis service broke off"):
         reader.end()
@@ -60,14 +60,14 @@ def test_an_answer_that_breaks_off_is_told(body: bytes) -> None:
 
 def test_what_is_no_comparison_is_told() -> None:
     with pytest.raises(ScorehouseError, match="but not as Scorehouse's analysis service does"):
-        ComparisonLines(CALL, ANSWER).take(b"<html>\n")
+        ReconciliationLines(CALL, ANSWER).take(b"<html>\n")
 
 
 def test_names_may_hold_what_python_calls_a_line_end() -> None:
     tally = Tally({"lost": Reason("", "")})
     tally.add("lost", "a\u2028b\x85c", "", repaired=False)
     body = tally.report().model_dump_json().encode() + b"\n"
-    [line] = ComparisonLines(CALL, ANSWER).take(body)
+    [line] = ReconciliationLines(CALL, ANSWER).take(body)
     assert line.report is not None
     assert line.report.first[0].result_name == "a\u2028b\x85c"
 

@@ -1,0 +1,1 @@
+"""Models or runs compared question by question."""
