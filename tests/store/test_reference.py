@@ -301,7 +301,7 @@ async def test_several_benchmarks_are_read_in_one_statement_and_limited_together
 
 async def test_the_whole_plan_has_a_time_limit(filled: tuple[Reader, list[StoredRun]], registry: Registry) -> None:
     reader = Reader(filled[0].database, registry, 50_000, plan_timeout_s=1e-9)
-    with pytest.raises(TimeLimit, match="ask for fewer levels, runs or models"):
+    with pytest.raises(TimeLimit, match="ask for less: fewer runs, models or benchmarks"):
         await analyze(reader, AnalysisRequest(benchmark="first", level1="cat"))
 
 
