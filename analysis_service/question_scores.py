@@ -60,6 +60,8 @@ class Aligned(NamedTuple):
     """Every question that any of them has, ascending."""
     mean: NDArray[np.float64]
     """Runs × questions; NaN where a run does not have one."""
+    is_single: NDArray[np.bool_]
+    """Runs × questions: whether it has no more than one scored attempt."""
     combination: NDArray[np.int32]
     """Of each question, as the first run that has it says."""
 
@@ -148,13 +150,16 @@ def align(some: Sequence[QuestionScores]) -> Aligned:
     """The scores of several runs side by side; there is at least one."""
     first = some[0]
     if all(np.array_equal(own.question_no, first.question_no) for own in some[1:]):
-        return Aligned(first.question_no, np.stack([own.mean for own in some]), first.combination)
+        mean, count = (np.stack(rows) for rows in zip(*((own.mean, own.count) for own in some), strict=True))
+        return Aligned(first.question_no, mean, count == 1, first.combination)
     question_no = np.unique(np.concatenate([own.question_no for own in some]))
     mean = np.full((len(some), len(question_no)), np.nan)
+    is_single = np.ones(mean.shape, dtype=np.bool_)
     combination = np.zeros(len(question_no), dtype=np.int32)
     # The other way round, so that the first run has the last word.
     for row in range(len(some) - 1, -1, -1):
         column = np.searchsorted(question_no, some[row].question_no)
         mean[row, column] = some[row].mean
+        is_single[row, column] = some[row].count == 1
         combination[column] = some[row].combination
-    return Aligned(question_no, mean, combination)
+    return Aligned(question_no, mean, is_single, combination)

@@ -1,5 +1,6 @@
 """Who may make a request: holders of a key with the right scope, or, where keys are disabled, whoever is here."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -16,15 +17,22 @@ from shared.rate_limits import RateLimits
 _bearer = HTTPBearer(auto_error=False, description="An API key. Not needed where the service runs with AUTH=disabled.")
 
 
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A dependency of FastAPI's: whoever makes the request must have this scope."""
+
+    scope: Scope
+
+    async def __call__(
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Key | None:
+        """The key that the request is made with."""
+        return await admit(request, self.scope)
+
+
 def require(scope: Scope) -> Any:  # noqa: ANN401 - what FastAPI calls a dependency
     """A dependency: the request's API key must have `scope`; where keys are disabled, a foreign page may not ask."""
-
-    async def check(
-        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-    ) -> Key | None:
-        return await admit(request, scope)
-
-    return Depends(check)
+    return Depends(Requirement(scope))
 
 
 async def admit(request: Request, scope: Scope) -> Key | None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.bodies import BodyLimits, BodyReader
 from shared.direct_routes import DirectRoutes
+from shared.guard import Requirement, admit
 from shared.metrics import UNMATCHED, RequestCounts
 from shared.problem_answers import answer_problems, problem_response
 from shared.problems import Problem, ProblemDocument
@@ -107,13 +108,20 @@ def _correct(document: dict[str, Any], *, has_keys: bool) -> None:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body is read by `read_json`: FastAPI's own reading takes NaN and duplicate keys."""
+    """A route whose JSON body is read by `read_json`: FastAPI's own reading takes NaN and duplicate keys.
+
+    And only of who may make the request: FastAPI reads it before it solves dependencies.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, over a request that reads strictly."""
         handler = super().get_route_handler()
+        calls = [dependant.call for dependant in self.dependant.dependencies]
+        scopes = [call.scope for call in calls if isinstance(call, Requirement)]
 
         async def handle(request: Request) -> Response:
+            for scope in scopes:
+                await admit(request, scope)
             try:
                 return await handler(_StrictRequest(_as_json(request.scope), request.receive))
             except HTTPException as error:

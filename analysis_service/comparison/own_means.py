@@ -36,7 +36,7 @@ def _measure(table: ScoreTable, spec: BenchmarkSpec, cluster_by: str | None, con
     questions = sum_questions(as_shares(table.scores, spec))
     units = _units_of_clusters(table, spec)
     if units is None:
-        units = units_of_questions(questions, np.where(table.is_single, 1, 2))
+        units = units_of_questions(questions, np.where(table.is_single.all(axis=1), 1, 2))
     found = estimate_means(questions, units, are_questions=table.clusters is None, confidence=confidence)
     return tell_means(found, spec, cluster_by)
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from analysis_service.comparison.warnings import few_clusters
 from analysis_service.question_scores import QuestionScores, align
+from analysis_service.stats.bootstrap import Resampled
 from analysis_service.stats.corrections import adjust
-from analysis_service.stats.intervals import Limits
 from analysis_service.stats.matrix import compare_all
 from analysis_service.stats.paired import Paired
 from analysis_service.stats.power import detectable_difference, questions_needed
@@ -34,26 +34,22 @@ def compare_two(
 
     `clusters` are those of the questions of `align([a, b])`.
     """
+    aligned = align([a, b])
     compared = compare_all(
-        align([a, b]).mean,
+        aligned.mean,
         confidence=confidence,
         draws=draws,
         seed=seed,
         clusters=clusters,
-        single_attempts=np.array([is_single(a), is_single(b)]),
+        single_attempts=aligned.is_single,
         lowest=spec.score_min,
         highest=spec.score_max,
     )
     return tell_pair(names, compared.pairs[0], compared.bootstrap[0], confidence=confidence, warnings=warnings)
 
 
-def is_single(scores: QuestionScores) -> bool:
-    """Whether no question has several scored attempts."""
-    return bool((scores.count == 1).all())
-
-
 def tell_pair(
-    names: tuple[str, str], paired: Paired, bootstrap: Limits, *, confidence: float, warnings: Sequence[str] = ()
+    names: tuple[str, str], paired: Paired, bootstrap: Resampled, *, confidence: float, warnings: Sequence[str] = ()
 ) -> PairComparison:
     """A pair as answers tell it, not yet corrected for other tests; nothing of it below MIN_SHARED shared questions."""
     is_told = paired.n >= MIN_SHARED

@@ -37,7 +37,7 @@ class ScoreTable:
     without_cluster: int
     """Questions that have no value of the field, and so are a cluster each."""
     is_single: NDArray[np.bool_]
-    """Of each entry, whether no question has several scored attempts."""
+    """Entries × questions: whether it has no more than one scored attempt."""
     n_scored: NDArray[np.int64]
     """Of each entry, scored attempts."""
 
@@ -61,6 +61,7 @@ class ScoreTable:
         return replace(
             self,
             scores=self.scores[:, kept],
+            is_single=self.is_single[:, kept],
             part=self.part[kept],
             question_no=self.question_no[kept],
             combination=self.combination[kept],
@@ -116,9 +117,9 @@ class _LaidPart:
 def _lay_part(n_entries: int, present: Sequence[int], read: Sequence[QuestionScores]) -> _LaidPart:
     aligned = align(read)
     scores = np.full((n_entries, len(aligned.question_no)), np.nan)
-    is_single, n_scored = np.ones(n_entries, dtype=np.bool_), np.zeros(n_entries, dtype=np.int64)
+    is_single, n_scored = np.ones(scores.shape, dtype=np.bool_), np.zeros(n_entries, dtype=np.int64)
     scores[present] = aligned.mean
-    is_single[present] = [bool((own.count == 1).all()) for own in read]
+    is_single[present] = aligned.is_single
     n_scored[present] = [int(own.count.sum()) for own in read]
     return _LaidPart(scores, aligned.question_no, aligned.combination, is_single, n_scored)
 
@@ -137,6 +138,6 @@ def _join(laid: Sequence[_LaidPart], *, is_clustered: bool) -> ScoreTable:
         combination=np.concatenate([own.combination for own in laid]),
         clusters=np.concatenate(clusters) if is_clustered else None,
         without_cluster=sum(own.without_cluster for own in laid),
-        is_single=np.all([own.is_single for own in laid], axis=0),
+        is_single=np.concatenate([own.is_single for own in laid], axis=1),
         n_scored=np.sum([own.n_scored for own in laid], axis=0),
     )

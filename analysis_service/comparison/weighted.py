@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from analysis_service.comparison.score_table import ScoreTable
-from analysis_service.stats.bootstrap import bootstrap_means, bootstrap_ranks
+from analysis_service.stats.bootstrap import NOTHING_DRAWN, Resampled, bootstrap_means, bootstrap_ranks
 from analysis_service.stats.clusters import MIN_CLUSTERS
-from analysis_service.stats.intervals import Limits, clopper_pearson
+from analysis_service.stats.intervals import clopper_pearson
 from analysis_service.stats.matrix import AllCompared, compare_all
 from analysis_service.stats.paired import Paired
 from shared.registry.specs import BenchmarkSpec
@@ -165,9 +165,9 @@ def _part_means(scores: F, part: NDArray[np.intp], n_parts: int) -> F:
 
 def _bootstrap(
     table: ScoreTable, pairs: Sequence[Paired], share: F, *, confidence: float, draws: int, seed: int
-) -> list[Limits]:
+) -> list[Resampled]:
     """Of each pair; none with clusters, of which more are needed than for Student's t."""
-    limits = [Limits(np.array(math.nan), np.array(math.nan))] * len(pairs)
+    resampled = [NOTHING_DRAWN] * len(pairs)
     drawn = [place for place, pair in enumerate(pairs) if pair.se > 0] if draws and table.clusters is None else []
     at_once = max(1, NUMBERS_AT_ONCE // table.scores.shape[1])
     of_place = list(pairs_of(range(len(table.scores)), 2))
@@ -176,8 +176,8 @@ def _bootstrap(
         differences = [_weighted_differences(table.rows(of_place[place]), share) for place in places]
         told = bootstrap_means(differences, draws=draws, seed=seed, confidence=confidence)
         for place, own in zip(places, told, strict=True):
-            limits[place] = own
-    return limits
+            resampled[place] = own
+    return resampled
 
 
 def _weighted_differences(two: ScoreTable, share: F) -> F:

@@ -8,12 +8,11 @@ is computed beside it, nor on how a machine adds up.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis_service.stats.intervals import Limits
 from analysis_service.stats.seeds import seeded
 
 F = NDArray[np.float64]
@@ -30,6 +29,19 @@ _WEIGHT_MAX = 8
 WEIGHTS = np.repeat(np.arange(_WEIGHT_MAX + 1.0), (24108, 24111, 12055, 4019, 1003, 201, 33, 5, 1))
 """The weight that each of 65,536 random numbers stands for: Poisson's chances, rounded so that the mean and the
 variance are exactly 1."""
+
+
+class Resampled(NamedTuple):
+    """What draws of a pair's questions say of the mean difference; scalars."""
+
+    low: float
+    """Percentiles; NaN where differences do not vary."""
+    high: float
+    above: float
+    """The share of draws in which it is above 0; draws of 0 count half. NaN where nothing is drawn."""
+
+
+NOTHING_DRAWN = Resampled(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +101,8 @@ def _first_sign(numbers: NDArray[np.float64] | NDArray[np.int64]) -> int:
     return int(np.sign(numbers[uneven[0]])) if len(uneven) else 0
 
 
-def bootstrap_means(differences: Sequence[F], *, draws: int, seed: int, confidence: float) -> list[Limits]:
-    """Percentile intervals, as scalars, of the means of several arrays of paired differences.
+def bootstrap_means(differences: Sequence[F], *, draws: int, seed: int, confidence: float) -> list[Resampled]:
+    """Percentile intervals of the means of several arrays of paired differences, and how often each is above 0.
 
     Those of a pair hang only on `seed`, `draws` and its own differences, in whatever order; with the signs of the
     differences the limits change their signs and places, exactly. NaN where there are under two differences, where all
@@ -101,13 +113,14 @@ def bootstrap_means(differences: Sequence[F], *, draws: int, seed: int, confiden
     return bootstrap_steps(pairs, draws=draws, seed=seed, confidence=confidence)
 
 
-def bootstrap_steps(pairs: Sequence[Steps], *, draws: int, seed: int, confidence: float) -> list[Limits]:
+def bootstrap_steps(pairs: Sequence[Steps], *, draws: int, seed: int, confidence: float) -> list[Resampled]:
     """The same from steps."""
-    none = np.array(np.nan)
-    limits = [Limits(none, none)] * len(pairs)
+    if draws == 0:
+        return [NOTHING_DRAWN] * len(pairs)
+    resampled = [_without_variation(steps) for steps in pairs]
     weighted: list[int] = []
     for place, steps in enumerate(pairs):
-        if not steps.varies or draws == 0:
+        if not steps.varies:
             continue
         if steps.counts is None:
             weighted.append(place)
@@ -115,7 +128,7 @@ def bootstrap_steps(pairs: Sequence[Steps], *, draws: int, seed: int, confidence
         rng = seeded("means", seed, steps.counts.tobytes())
         drawn = _drawn_counts(rng, steps.counts, draws)
         sums = _weighted_sums(np.vstack([steps.values, np.ones(len(steps.values))]), drawn)
-        limits[place] = _percentiles(steps, sums[0], sums[1], confidence)
+        resampled[place] = _percentiles(steps, sums[0], sums[1], confidence)
     weighted.sort(key=lambda place: pairs[place].n)
     for start in range(0, len(weighted), _BATCH):
         batch = weighted[start : start + _BATCH]
@@ -128,8 +141,8 @@ def bootstrap_steps(pairs: Sequence[Steps], *, draws: int, seed: int, confidence
         totals: dict[int, F] = {}
         sums = _weighted_sums(rows, _counted(weights, sizes, totals))
         for place, own in zip(batch, sums, strict=True):
-            limits[place] = _percentiles(pairs[place], own, totals[pairs[place].n], confidence)
-    return limits
+            resampled[place] = _percentiles(pairs[place], own, totals[pairs[place].n], confidence)
+    return resampled
 
 
 def bootstrap_ranks(scores: F, *, draws: int, seed: int, names: Sequence[str] | None = None) -> F:
@@ -204,12 +217,22 @@ def _weighted_sums(rows: F, weights: Iterator[F]) -> F:
     return sums
 
 
-def _percentiles(steps: Steps, sums: F, drawn: F, confidence: float) -> Limits:
+def _without_variation(steps: Steps) -> Resampled:
+    """Of differences that are all the same, whichever are drawn."""
+    if steps.n == 0:
+        return NOTHING_DRAWN
+    sign = steps.sign * int(np.sign(steps.values[0]))
+    return Resampled(np.nan, np.nan, (1 + sign) / 2)
+
+
+def _percentiles(steps: Steps, sums: F, drawn: F, confidence: float) -> Resampled:
     # Of few questions none may be drawn: such a draw tells the mean that was seen.
     means = np.divide(sums, drawn, out=np.full(sums.shape, steps.total / steps.n), where=drawn > 0)
     means = np.ldexp(means, steps.exponent)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
     if steps.sign == 0:
         reach = (high - low) / 2
-        return Limits(np.asarray(-reach), np.asarray(reach))
-    return Limits(np.asarray(low), np.asarray(high)) if steps.sign > 0 else Limits(np.asarray(-high), np.asarray(-low))
+        return Resampled(-reach, reach, 0.5)
+    above, below = (int(np.count_nonzero(is_so)) / len(means) for is_so in (means > 0, means < 0))
+    above += (1 - above - below) / 2
+    return Resampled(low, high, above) if steps.sign > 0 else Resampled(0 - high, 0 - low, 1 - above)

@@ -7,8 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis_service.stats.bootstrap import Steps, bootstrap_means, bootstrap_ranks, bootstrap_steps
-from analysis_service.stats.intervals import Limits
+from analysis_service.stats.bootstrap import Resampled, Steps, bootstrap_means, bootstrap_ranks, bootstrap_steps
 from analysis_service.stats.paired import Paired, compare_counts, compare_paired, subtract
 
 F = NDArray[np.float64]
@@ -24,8 +23,8 @@ class AllCompared:
 
     pairs: list[Paired]
     """(0, 1), (0, 2) … (1, 2) …: as `itertools.combinations` gives them."""
-    bootstrap: list[Limits]
-    """Of each pair, scalars; NaN where differences do not vary, with clusters, and where `draws` is 0."""
+    bootstrap: list[Resampled]
+    """Of each pair; NaN with clusters, and where `draws` is 0."""
     n_shared_by_all: int
     means: F
     """Over the questions that all share, a model each; NaN where there are none."""
@@ -44,6 +43,7 @@ class _Scores:
     seed: int
     clusters: NDArray[np.intp] | None
     is_single: NDArray[np.bool_]
+    """Of the shape of `scores`."""
     lowest: float
     highest: float
     names: Sequence[str] | None
@@ -64,13 +64,13 @@ def compare_all(
     """Compare each two models on the questions that both have, as `compare_paired` does, but all at once.
 
     `scores` are models × questions, NaN where a model has none; `clusters` those of the questions; `single_attempts`
-    whether each score is of one attempt, by model or for all. With `names` of the models no number hangs on their
+    whether each score is of one attempt, or all are. With `names` of the models no number hangs on their
     order. Bootstrap draws are of questions: where those are in clusters there are none of pairs, and those of `p_best`
     are of clusters.
     """
-    has, is_single = ~np.isnan(scores), np.broadcast_to(single_attempts, len(scores))
+    has, is_single = ~np.isnan(scores), np.broadcast_to(single_attempts, scores.shape)
     asked = _Scores(scores, has, confidence, draws, seed, clusters, is_single, lowest, highest, names)
-    is_counted = is_single & (~has | (scores == lowest) | (scores == highest)).all(axis=1) & (clusters is None)
+    is_counted = (~has | (is_single & ((scores == lowest) | (scores == highest)))).all(axis=1) & (clusters is None)
     pairs = list(combinations(range(len(scores)), 2))
     counted = [pair for pair in pairs if is_counted[list(pair)].all()]
     told = _compare_counted(asked, counted)
@@ -84,11 +84,11 @@ def compare_all(
         bootstrap=[told[pair][1] for pair in pairs],
         n_shared_by_all=n_by_all,
         means=scores[:, by_all].mean(axis=1) if n_by_all else np.full(len(scores), np.nan),
-        p_best=_draw_firsts(asked, by_all),
+        p_best=_tell_firsts(asked, by_all, told),
     )
 
 
-def _compare_counted(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[Paired, Limits]]:
+def _compare_counted(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[Paired, Resampled]]:
     """Pairs of right-or-wrong answers: what each two have in common is a product of matrices of 0 and 1."""
     if not pairs:
         return {}
@@ -109,7 +109,7 @@ def _compare_counted(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[
     return dict(zip(pairs, zip(compared, limits, strict=True), strict=True))
 
 
-def _compare_scores(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[Paired, Limits]]:
+def _compare_scores(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[Paired, Resampled]]:
     compared, differences = [], []
     for i, j in pairs:
         shared = asked.has[i] & asked.has[j]
@@ -121,7 +121,7 @@ def _compare_scores(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[P
                 confidence=asked.confidence,
                 seed=asked.seed,
                 clusters=None if asked.clusters is None else asked.clusters[shared],
-                single_attempts=bool(asked.is_single[i] and asked.is_single[j]),
+                single_attempts=bool(asked.is_single[[i, j]][:, shared].all()),
                 lowest=asked.lowest,
                 highest=asked.highest,
             )
@@ -132,7 +132,10 @@ def _compare_scores(asked: _Scores, pairs: Sequence[Pair]) -> dict[Pair, tuple[P
     return dict(zip(pairs, zip(compared, limits, strict=True), strict=True))
 
 
-def _draw_firsts(asked: _Scores, by_all: NDArray[np.bool_]) -> F:
+def _tell_firsts(asked: _Scores, by_all: NDArray[np.bool_], told: dict[Pair, tuple[Paired, Resampled]]) -> F:
+    if len(asked.scores) == 2 and asked.clusters is None:
+        above = told[0, 1][1].above  # what the pair's draws have told already
+        return np.round([above, 1 - above], 12)  # the same whoever of the two stands first
     scores = asked.scores[:, by_all]
     if asked.clusters is not None:
         _, cluster = np.unique(asked.clusters[by_all], return_inverse=True)

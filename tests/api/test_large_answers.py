@@ -8,7 +8,7 @@ import pytest
 from analysis_service import large_answers
 from analysis_service.group_by import analyze
 from analysis_service.reader import Reader
-from tests.api.conftest import Stack
+from tests.api.conftest import Stack, until
 
 MODELS = ["gpt-4", "gpt-4o"]
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -36,8 +36,11 @@ async def test_large_answers_wait_for_a_place_without_a_connection(
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
     assert "Other answers about this much are being made" in refused.json()["detail"]
     waiting = asyncio.create_task(sample_stack.analysis.post(path, json=large))
-    while reader.database.pool_state().in_use or not reader.large_answers._waiters:  # noqa: SLF001
-        await asyncio.sleep(0.001)
+
+    async def waits() -> bool:
+        return bool(reader.large_answers._waiters) and not reader.database.pool_state().in_use  # noqa: SLF001
+
+    await until(waits)
     for _ in range(2):
         reader.large_answers.release()
     answer = await waiting

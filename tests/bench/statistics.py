@@ -24,6 +24,7 @@ F = NDArray[np.float64]
 MODELS, QUESTIONS, DRAWS = 10, 100_000, 2_000
 BINARY_LIMIT_MS = 1_000
 CONTINUOUS_LIMIT_MS = 5_000
+TWO_QUESTIONS, TWO_LIMIT_MS = 14_042, 100
 MEMORY_LIMIT_MB = 200
 
 
@@ -57,6 +58,12 @@ def _measure(rounds: int) -> list[Figure]:
         _timed("continuous scores", continuous, CONTINUOUS_LIMIT_MS, rounds),
         _timed("the same, 2 % missing", np.where(gaps, np.nan, continuous), CONTINUOUS_LIMIT_MS, rounds),
         limited("the same, most memory beyond the scores", _peak_mb(continuous), MEMORY_LIMIT_MB, "MB"),
+        _timed(
+            f"two models × {TWO_QUESTIONS:,} questions, continuous scores",
+            continuous[:2, :TWO_QUESTIONS],
+            TWO_LIMIT_MS,
+            rounds,
+        ),
     ]
 
 
@@ -66,8 +73,8 @@ def _squash(latent: F) -> F:
 
 def _compare(scores: F) -> None:
     compared = compare_all(scores, confidence=0.95, draws=DRAWS, seed=0)
-    for pair, (low, high) in zip(compared.pairs, compared.bootstrap, strict=True):
-        assert low < pair.delta < high, pair
+    for pair, drawn in zip(compared.pairs, compared.bootstrap, strict=True):
+        assert drawn.low < pair.delta < drawn.high, pair
 
 
 def _timed(what: str, scores: F, limit_ms: float, rounds: int) -> Figure:

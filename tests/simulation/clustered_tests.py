@@ -51,7 +51,7 @@ def bootstraps_size(rounds: int) -> list[Promise]:
             for won, lost in zip(wins.sum(axis=1), losses.sum(axis=1), strict=True)
         ]
         limits = bootstrap_means(differences, draws=_DRAWS, seed=82, confidence=0.95)
-        naive.append(np.mean([low > 0 or high < 0 for low, high in limits]))
+        naive.append(np.mean([own.low > 0 or own.high < 0 for own in limits]))
     for n_clusters in (4, *CLUSTERS):
         totals = _draw_totals(np.full((rounds, n_clusters), 50), SPREADS[0], random)
         clustered.append(_cluster_bootstrap_size(totals, random))

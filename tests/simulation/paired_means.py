@@ -66,7 +66,7 @@ def bootstrap_coverage(rounds: int) -> list[Promise]:
                     list(differences[start : start + _BATCH]), draws=_DRAWS, seed=start, confidence=0.95
                 )
             ]
-            low, high = np.array(limits).T
+            low, high, _ = np.array(limits).T
             shares.append(float(covered(low, high, 0)))
         promises.append(_told_or_asked(n, shares, rounds))
     return promises

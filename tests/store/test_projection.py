@@ -584,8 +584,9 @@ async def test_few_large_answers_are_made_at_a_time(
         await rows_of(reader, level1="subject", level2="level")
     assert len(await rows_of(reader, level1="model")) == 1, "small ones have no need of a place"
     waiting = asyncio.create_task(rows_of(reader, level1="subject", level2="level"))
-    while database.pool_state().in_use or not reader.large_answers._waiters:  # noqa: SLF001
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(20):
+        while database.pool_state().in_use or not reader.large_answers._waiters:  # noqa: SLF001
+            await asyncio.sleep(0.001)
     reader.large_answers.release()
     assert len(await waiting) > 1
     assert not reader.large_answers.locked(), "the place is given back"

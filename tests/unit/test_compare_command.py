@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from scorehouse.cli import app
 from scorehouse.comparison_tables import tie_sentence
 from shared.comparisons import ComparisonAnswer
+from tests.pairs import pair
 
 URL = "http://analysis.test"
 
@@ -34,39 +35,6 @@ def entry(name: str, **changes: Any) -> dict[str, Any]:
         "rank_high": 2,
         "tie_group": 1,
         "p_best": 0.934,
-    }
-    return usual | changes
-
-
-def pair(a: str, b: str, **changes: Any) -> dict[str, Any]:
-    """Two of them."""
-    usual = {
-        "a": a,
-        "b": b,
-        "n_shared": 5700,
-        "wins": 1204,
-        "losses": 381,
-        "ties": 4115,
-        "mean_a": 0.86,
-        "mean_b": 0.83,
-        "delta": 0.0312,
-        "se": 0.01,
-        "ci_low": 0.0121,
-        "ci_high": 0.0498,
-        "confidence": 0.95,
-        "method": "tango",
-        "df": None,
-        "n_clusters": None,
-        "p": 0.0001,
-        "test": "exact mcnemar",
-        "p_adjusted": 0.0003,
-        "significant": True,
-        "bootstrap_low": None,
-        "bootstrap_high": None,
-        "mde80": 0.02,
-        "questions_needed": 900,
-        "reason": None,
-        "warnings": [],
     }
     return usual | changes
 

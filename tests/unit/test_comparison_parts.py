@@ -24,7 +24,7 @@ from analysis_service.comparison.warnings import differing_provenance, few_clust
 from analysis_service.comparison.weighted import combine, contributions, weighted_means
 from analysis_service.group_by.combinations import Combinations, FieldValues
 from analysis_service.question_scores import score_questions
-from analysis_service.stats.intervals import Limits
+from analysis_service.stats.bootstrap import NOTHING_DRAWN
 from analysis_service.stats.paired import Paired, compare_counts, compare_paired
 from shared.problems import TooManyGroups
 from shared.registry.load import load_registry
@@ -35,12 +35,12 @@ from tests.unit.test_resolve import run
 
 SPEC = load_registry().benchmarks["mmlu-redux"]
 POINTS = SPEC.model_copy(update={"score_min": -50.0, "score_max": 50.0})
-NONE = Limits(np.array(np.nan), np.array(np.nan))
+NONE = NOTHING_DRAWN
 F = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def table(scores: F, part: list[int] | None = None, clusters: list[int] | None = None) -> ScoreTable:
-    n_entries, n = scores.shape
+    n = scores.shape[1]
     return ScoreTable(
         scores=scores,
         part=np.array(part or [0] * n, dtype=np.intp),
@@ -48,7 +48,7 @@ def table(scores: F, part: list[int] | None = None, clusters: list[int] | None =
         combination=np.ones(n, dtype=np.int32),
         clusters=None if clusters is None else np.array(clusters, dtype=np.intp),
         without_cluster=0,
-        is_single=np.ones(n_entries, dtype=np.bool_),
+        is_single=np.ones(scores.shape, dtype=np.bool_),
         n_scored=(~np.isnan(scores)).sum(axis=1),
     )
 
@@ -160,7 +160,7 @@ class TestOwnMeans:
     def test_entries_are_told_by_the_kind_of_their_own_scores(self) -> None:
         nan = np.nan
         scores = np.array([[0, 1, 1, nan, 1], [0, 1, 1, nan, 1], [0, 0.5, 1, nan, 1], [nan] * 5, [0.5] * 5])
-        entries = replace(table(scores), is_single=np.array([True, False, True, True, True]))
+        entries = replace(table(scores), is_single=np.arange(5)[:, None] != np.ones((1, 5)))
         own = measure_own(entries, [SPEC], None, cluster_by=None, confidence=0.95)
         assert [told.method for told in own] == ["wilson", "wilson on effective n", "t", None, None]
         assert [told.mean for told in own] == [0.75, 0.75, 0.625, None, 0.5]

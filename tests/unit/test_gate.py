@@ -21,37 +21,10 @@ from scorehouse.gate import Gate, GateCode
 from scorehouse.terminal import INTERRUPTED
 from shared.significance import SignificanceAnswer
 from shared.statistics import Verdict
+from tests.pairs import pair
 
 URL = "http://analysis.test"
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = (verdict.value for verdict in Verdict)
-PAIR = {
-    "a": "new",
-    "b": "old",
-    "n_shared": 5700,
-    "wins": 500,
-    "losses": 323,
-    "ties": 4877,
-    "mean_a": 0.86,
-    "mean_b": 0.83,
-    "delta": 0.0312,
-    "se": 0.01,
-    "ci_low": 0.0121,
-    "ci_high": 0.0498,
-    "confidence": 0.95,
-    "method": "tango",
-    "df": None,
-    "n_clusters": None,
-    "p": 0.001,
-    "test": "exact mcnemar",
-    "p_adjusted": 0.002,
-    "significant": True,
-    "bootstrap_low": None,
-    "bootstrap_high": None,
-    "mde80": 0.02,
-    "questions_needed": 900,
-    "reason": None,
-    "warnings": [],
-}
 
 
 def told(benchmark: str, verdict: str, *, not_worse: bool = False, within: bool = False, **changes: Any) -> Any:
@@ -61,7 +34,7 @@ def told(benchmark: str, verdict: str, *, not_worse: bool = False, within: bool 
         "verdict": verdict,
         "within_margin": within,
         "not_worse": not_worse,
-        "pair": PAIR | changes,
+        "pair": pair("new", "old", **{"p_adjusted": 0.002, **changes}),
         "ci_within_low": None,
         "ci_within_high": None,
         "live": None,

@@ -43,12 +43,13 @@ def compare(scores: F, **others: object) -> AllCompared:
 @pytest.mark.parametrize("single", [True, False])
 def test_each_pair_is_told_as_by_itself(kind: str, single: bool) -> None:
     scores = made_scores(kind)
-    is_single = np.array([True, single, True, True, True])
+    is_single = np.ones(scores.shape, np.bool_)
+    is_single[1, ::2] = single
     told = compare(scores, single_attempts=is_single)
     for place, (i, j) in enumerate(combinations(range(5), 2)):
         shared = ~np.isnan(scores[i] + scores[j])
         a, b = scores[i, shared], scores[j, shared]
-        alone = compare_paired(a, b, confidence=0.9, seed=3, single_attempts=bool(is_single[i] and is_single[j]))
+        alone = compare_paired(a, b, confidence=0.9, seed=3, single_attempts=bool(single or 1 not in (i, j)))
         assert (told.pairs[place].method, told.pairs[place].test) == (alone.method, alone.test)
         for found, expected in zip(astuple(told.pairs[place]), astuple(alone), strict=True):
             if isinstance(expected, float):
@@ -66,6 +67,35 @@ def test_ranks_are_about_the_questions_that_all_share() -> None:
     assert told.n_shared_by_all == shared.shape[1] < N
     assert told.means.tolist() == shared.mean(axis=1).tolist()
     assert told.p_best.tolist() == bootstrap_ranks(shared, draws=200, seed=3).tolist()
+
+
+def test_attempts_at_other_questions_do_not_matter_to_a_pair() -> None:
+    scores = made_scores("right or wrong")[:2]
+    scores[0, :10], scores[1, :10] = 1, np.nan
+    is_single = np.ones(scores.shape, np.bool_)
+    is_single[0, :10] = False
+    found, expected = compare(scores, single_attempts=is_single), compare(scores)
+    assert (found.pairs, found.bootstrap) == (expected.pairs, expected.bootstrap)
+    assert found.pairs[0].method == "tango"
+    is_single[0, 20:60] = False
+    assert compare(scores, single_attempts=is_single).pairs[0].method == "paired t"
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "grades", "measured"])
+def test_of_two_the_draws_of_the_pair_tell_who_is_first(kind: str) -> None:
+    scores = made_scores(kind)[:2]
+    shared = scores[:, ~np.isnan(scores).any(axis=0)]
+    shared[1] += shared[0].mean() - shared[1].mean() + 0.01  # close, so that draws differ
+    told, turned = (compare_all(own, confidence=0.9, draws=5000, seed=3).p_best for own in (shared, shared[::-1]))
+    assert told.tolist() == turned[::-1].tolist()
+    assert told.sum() == 1
+    np.testing.assert_allclose(told, bootstrap_ranks(shared, draws=5000, seed=4), atol=4 * (0.5 / 5000) ** 0.5)
+
+
+@pytest.mark.parametrize(("delta", "p_best"), [(0, [0.5, 0.5]), (0.1, [1, 0]), (-0.1, [0, 1])])
+def test_of_two_that_differ_by_the_same_everywhere_all_draws_tell_the_same(delta: float, p_best: list[float]) -> None:
+    scores = np.stack([np.linspace(0.2, 0.8, 40) + delta, np.linspace(0.2, 0.8, 40)])
+    assert compare(scores).p_best.tolist() == p_best
 
 
 def test_clusters_are_those_of_the_shared_questions() -> None:
@@ -105,4 +135,5 @@ def test_a_scale_of_its_own_is_right_or_wrong_at_its_ends() -> None:
     told, scaled = compare(scores), compare(scores * 100 - 50, lowest=-50, highest=50)
     assert {pair.method for pair in scaled.pairs} == {"tango"}
     assert [pair.p for pair in scaled.pairs] == [pair.p for pair in told.pairs]
-    np.testing.assert_allclose(scaled.bootstrap, 100 * np.array(told.bootstrap), rtol=1e-8)
+    times = [100, 100, 1]  # the share of draws is of no scale
+    np.testing.assert_allclose(scaled.bootstrap, times * np.array(told.bootstrap), rtol=1e-8)
